@@ -1,0 +1,1 @@
+"""The two operators of the network as plain functions on tensors."""
