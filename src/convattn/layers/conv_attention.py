@@ -1,0 +1,78 @@
+"""Convolutional attention as a layer: the kernel predictor and the operator around it."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from convattn.ops import conv_attention
+
+__all__ = ["ConvAttention", "FactoredConvAttention", "KernelPredictor"]
+
+
+class KernelPredictor(nn.Module):
+    """Make one small depthwise kernel for each picture from its average features.
+
+    Args:
+        dim: Channels.
+        hidden: Channels of the bottleneck.
+        size: Side of the kernel, odd.
+    """
+
+    def __init__(self, dim: int, hidden: int, size: int = 3) -> None:
+        super().__init__()
+        self.size = size
+        self.reduce = nn.Conv2d(dim, hidden, 1)
+        self.expand = nn.Conv2d(hidden, dim * size * size, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) to kernels (N, C, size, size)."""
+        # Summed in float32: half precision overflows on large pictures.
+        average = x.mean((2, 3), keepdim=True, dtype=torch.promote_types(x.dtype, torch.float32))
+        kernel = self.expand(F.gelu(self.reduce(average.to(x.dtype))))
+        return kernel.reshape(-1, x.shape[1], self.size, self.size)
+
+
+class ConvAttention(nn.Module):
+    """Convolutional attention on the first channels, then a pointwise convolution over all.
+
+    Args:
+        dim: Channels in and out.
+        large_kernel_dim: How many of them the large kernel mixes; the others pass.
+    """
+
+    def __init__(self, dim: int, large_kernel_dim: int) -> None:
+        super().__init__()
+        self.large_kernel_dim = large_kernel_dim
+        self.predictor = KernelPredictor(large_kernel_dim, large_kernel_dim // 2)
+        nn.init.zeros_(self.predictor.expand.weight)
+        nn.init.zeros_(self.predictor.expand.bias)  # type: ignore[arg-type]
+        self.project = nn.Conv2d(dim, dim, 1)
+
+    def forward(self, x: Tensor, large_kernel: Tensor) -> Tensor:
+        """(N, C, H, W) and the shared kernel to the same shape."""
+        attended, passed = x.tensor_split((self.large_kernel_dim,), 1)
+        attended = conv_attention(attended, large_kernel, self.predictor(attended))
+        return self.project(torch.cat((attended, passed), 1))
+
+
+class FactoredConvAttention(nn.Module):
+    """Convolutional attention of ESC-FP, whose large kernel is pointwise, then depthwise.
+
+    Args:
+        dim: Channels in and out.
+        large_kernel_dim: How many of them the large kernel mixes; the others pass.
+    """
+
+    def __init__(self, dim: int, large_kernel_dim: int) -> None:
+        super().__init__()
+        self.large_kernel_dim = large_kernel_dim
+        self.predictor = KernelPredictor(large_kernel_dim, large_kernel_dim // 4)
+        self.project = nn.Conv2d(dim, dim, 1)
+
+    def forward(self, x: Tensor, large_kernel: tuple[Tensor, Tensor]) -> Tensor:
+        """(N, C, H, W) and the two shared kernels to the same shape."""
+        pointwise, depthwise = large_kernel
+        attended, passed = x.tensor_split((self.large_kernel_dim,), 1)
+        dynamic_kernel = self.predictor(attended)
+        attended = conv_attention(F.conv2d(attended, pointwise), depthwise, dynamic_kernel)
+        return self.project(torch.cat((attended, passed), 1))

@@ -1,0 +1,33 @@
+"""Window attention as a layer: its projections and its relative position bias."""
+
+import torch
+from torch import Tensor, nn
+
+from convattn.ops import window_attention
+
+__all__ = ["WindowAttention"]
+
+
+class WindowAttention(nn.Module):
+    """Self-attention within windows of w×w pixels.
+
+    Args:
+        dim: Channels in and out.
+        window_size: Side of a window in pixels.
+        heads: Attention heads; divides ``dim``.
+        backend: A backend of :func:`convattn.ops.window_attention`; chosen by the operator where it is None.
+    """
+
+    def __init__(self, dim: int, window_size: int, heads: int, *, backend: str | None = None) -> None:
+        super().__init__()
+        if dim % heads:
+            raise ValueError(f"heads must divide dim: {dim} channels cannot be shared among {heads} heads")
+        self.backend = backend
+        self.qkv = nn.Conv2d(dim, 3 * dim, 1)
+        self.relative_position_bias = nn.Parameter(0.001 * torch.randn(heads, (2 * window_size - 1) ** 2))
+        self.project = nn.Conv2d(dim, dim, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) to the same shape."""
+        q, k, v = self.qkv(x).chunk(3, 1)
+        return self.project(window_attention(q, k, v, self.relative_position_bias, backend=self.backend))

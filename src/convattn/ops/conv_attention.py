@@ -1,0 +1,109 @@
+"""Convolutional attention: one large kernel for every picture, one small kernel made for each.
+
+Source: Lee, Yun and Ro, "Emulating Self-attention with Convolution for Efficient Image Super-Resolution",
+ICCV 2025, the ConvAttn operator.
+"""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .exporting import is_exporting
+
+__all__ = ["BACKENDS", "conv_attention"]
+
+
+def conv_attention(
+    x: Tensor, large_kernel: Tensor, dynamic_kernel: Tensor, *, backend: str | None = None
+) -> Tensor:
+    """Convolve with the shared large kernel and with each picture's own small kernel, and add.
+
+    ``out[n] = x[n] * large_kernel + x[n] * dynamic_kernel[n]``, zero-padded, where the first convolution is
+    dense (or depthwise, by the kernel's shape) and the second depthwise.
+
+    Args:
+        x: Features, (N, C, H, W), any size from 1×1.
+        large_kernel: (C, C, K, K) for a dense or (C, 1, K, K) for a depthwise convolution, K odd.
+        dynamic_kernel: One depthwise kernel a picture, (N, C, k, k), k odd.
+        backend: A name in :data:`BACKENDS`; chosen by the operator where it is None.
+
+    Returns:
+        A new tensor shaped like ``x``, which is never written to.
+
+    Raises:
+        ValueError: The shapes do not fit together or the backend is unknown.
+    """
+    _check(x, large_kernel, dynamic_kernel)
+    name = backend or _choose()
+    if name not in BACKENDS:
+        raise ValueError(f"unknown backend {name!r}; choose from {', '.join(BACKENDS)}")
+    return BACKENDS[name](x, large_kernel, dynamic_kernel)
+
+
+def _reference(x: Tensor, large_kernel: Tensor, dynamic_kernel: Tensor) -> Tensor:
+    """The definition, picture by picture."""
+    size = dynamic_kernel.shape[-1]
+    pictures = [
+        _large(picture[None], large_kernel)
+        + F.conv2d(picture[None], kernel[:, None], padding=size // 2, groups=len(kernel))
+        for picture, kernel in zip(x, dynamic_kernel, strict=True)
+    ]
+    return torch.cat(pictures)
+
+
+def _grouped(x: Tensor, large_kernel: Tensor, dynamic_kernel: Tensor) -> Tensor:
+    """The small convolutions of a whole batch as groups of one convolution."""
+    size = dynamic_kernel.shape[-1]
+    kernels = dynamic_kernel.flatten(0, 1)[:, None]
+    dynamic = F.conv2d(x.reshape(1, -1, *x.shape[2:]), kernels, padding=size // 2, groups=len(kernels))
+    return _large(x, large_kernel) + dynamic.view(x.shape)
+
+
+def _shifted(x: Tensor, large_kernel: Tensor, dynamic_kernel: Tensor) -> Tensor:
+    """The small convolution as a sum of shifted products: exports with every size and batch dynamic."""
+    size, (height, width) = dynamic_kernel.shape[-1], x.shape[2:]
+    padded = F.pad(x, (size // 2,) * 4)
+    out = _large(x, large_kernel)
+    for i in range(size):
+        for j in range(size):
+            shifted = padded[:, :, i : i + height, j : j + width]
+            out = out + shifted * dynamic_kernel[:, :, i, j, None, None]
+    return out
+
+
+def _large(x: Tensor, large_kernel: Tensor) -> Tensor:
+    groups = x.shape[1] // large_kernel.shape[1]
+    return F.conv2d(x, large_kernel, padding=large_kernel.shape[-1] // 2, groups=groups)
+
+
+def _choose() -> str:
+    """Groups that depend on the batch cannot be exported; everywhere else they are the fastest."""
+    return "shifted" if is_exporting() else "grouped"
+
+
+def _check(x: Tensor, large_kernel: Tensor, dynamic_kernel: Tensor) -> None:
+    if x.ndim != 4 or large_kernel.ndim != 4 or dynamic_kernel.ndim != 4:
+        raise ValueError("conv_attention takes features (N, C, H, W) and kernels of four dimensions")
+    pictures, channels = x.shape[:2]
+    if large_kernel.shape[0] != channels or large_kernel.shape[1] not in (1, channels):
+        raise ValueError(
+            f"large_kernel must be ({channels}, {channels}, K, K) or ({channels}, 1, K, K) for features of "
+            f"{channels} channels, not {tuple(large_kernel.shape)}"
+        )
+    if tuple(dynamic_kernel.shape[:2]) != (pictures, channels):
+        raise ValueError(
+            f"dynamic_kernel must hold one kernel for each of {pictures} pictures and {channels} channels, "
+            f"not {tuple(dynamic_kernel.shape)}"
+        )
+    for kernel in (large_kernel, dynamic_kernel):
+        if kernel.shape[2] != kernel.shape[3] or kernel.shape[2] % 2 == 0:
+            raise ValueError(f"kernels must be square with an odd side, not {tuple(kernel.shape[2:])}")
+
+
+BACKENDS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
+    "reference": _reference,
+    "grouped": _grouped,
+    "shifted": _shifted,
+}
