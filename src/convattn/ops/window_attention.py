@@ -16,6 +16,7 @@ from torch.utils._triton import has_triton
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from .exporting import is_exporting
+from .padding import reflect_pad
 
 __all__ = ["BACKENDS", "expand_bias", "window_attention"]
 
@@ -128,20 +129,9 @@ _LARGEST_MASK_KEPT = 2**25  # bytes: 4 heads of windows of 32×32 in float32 tak
 
 
 def _pad(x: Tensor, window: int) -> Tensor:
-    """Reflect to the right and below up to whole windows."""
-    for axis in (2, 3):
-        size = x.shape[axis]
-        padded = (size + window - 1) // window * window
-        if is_exporting() or padded != size:
-            x = x.index_select(axis, _reflected(size, padded, x.device))
-    return x
-
-
-def _reflected(size: int, padded: int, device: torch.device) -> Tensor:
-    """Indices 0, 1, …, size − 1, size − 2, …, 1, 0, 1, … up to a length of ``padded``."""
-    period = torch.sym_max(2 * (size - 1), 1)
-    index = torch.arange(padded, device=device) % period
-    return torch.minimum(index, (period - index) % period)
+    """Up to whole windows."""
+    height, width = x.shape[2:]
+    return reflect_pad(x, right=-width % window, bottom=-height % window)
 
 
 def _partition(x: Tensor, heads: int, window: int) -> Tensor:

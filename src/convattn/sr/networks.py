@@ -1,0 +1,286 @@
+"""The super-resolution networks of the ESC paper, and one of our own.
+
+Source: Lee, Yun and Ro, "Emulating Self-attention with Convolution for Efficient Image Super-Resolution",
+ICCV 2025, sections 3 and 4.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from convattn.errors import InputError
+from convattn.layers import Block, FactoredLargeKernel, LargeKernel, LayerNorm2d
+from convattn.ops import reflect_pad
+
+from .lte import LocalTextureEstimator, pixel_centres
+
+__all__ = ["ESC", "ESCLTE", "NETWORKS", "ESCReal", "Features", "build"]
+
+
+class Features(nn.Module):
+    """The body of every ESC network: a picture to deep features plus shallow ones.
+
+    Args:
+        dim: Channels.
+        large_kernel_dim: Channels that the shared large kernel mixes.
+        blocks: How many blocks.
+        layers: Convolutional attention layers a block.
+        window_size: Side of an attention window in pixels.
+        heads: Attention heads.
+        ffn_ratio: Hidden channels of the layers' feed-forward networks a channel.
+        first_ffn_ratio: The same of the feed-forward network before each window attention.
+        norm: Whether the layers normalise.
+        factored: Whether the large kernel is factored and the deep features are normalised (ESC-FP).
+        large_kernel_size: Side of the large kernel, odd.
+    """
+
+    def __init__(
+        self,
+        *,
+        dim: int,
+        large_kernel_dim: int,
+        blocks: int,
+        layers: int,
+        window_size: int,
+        heads: int,
+        ffn_ratio: float,
+        first_ffn_ratio: float = 2.0,
+        norm: bool = False,
+        factored: bool = False,
+        large_kernel_size: int = 13,
+    ) -> None:
+        super().__init__()
+        self.dim = dim
+        self.window_size = window_size
+        self.shallow = nn.Conv2d(3, dim, 3, padding=1)
+        self.large_kernel = (FactoredLargeKernel if factored else LargeKernel)(
+            large_kernel_dim, large_kernel_size
+        )
+        self.blocks = nn.ModuleList(
+            Block(
+                dim,
+                large_kernel_dim,
+                layers=layers,
+                window_size=window_size,
+                heads=heads,
+                ffn_ratio=ffn_ratio,
+                first_ffn_ratio=first_ffn_ratio,
+                norm=norm,
+                factored=factored,
+            )
+            for _ in range(blocks)
+        )
+        self.norm = LayerNorm2d(dim) if factored else nn.Identity()
+        self.deep = nn.Conv2d(dim, dim, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, 3, H, W) to (N, dim, H, W)."""
+        shallow = x = self.shallow(x)
+        large_kernel = self.large_kernel()
+        for block in self.blocks:
+            x = block(x, large_kernel)
+        return shallow + self.deep(self.norm(x))
+
+
+class ESC(nn.Module):
+    """Classic super-resolution at one whole scale.
+
+    Args:
+        scale: How many times larger the result is.
+        image_skip: How the picture itself is enlarged before the residual is added: "nearest" or, in
+            ESC-FP, "bicubic".
+        **features: See :class:`Features`.
+    """
+
+    def __init__(self, *, scale: int, image_skip: str = "nearest", **features: Any) -> None:
+        super().__init__()
+        self.scale = scale
+        self.image_skip = image_skip
+        self.features = Features(**features)
+        self.to_image = nn.Conv2d(self.features.dim, 3 * scale**2, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Enlarge pictures.
+
+        Args:
+            x: (N, 3, H, W) in [0, 1], any size from 1×1.
+
+        Returns:
+            (N, 3, scale · H, scale · W), not clamped.
+        """
+        residual = F.pixel_shuffle(self.to_image(self.features(x)), self.scale)
+        return residual + F.interpolate(x, scale_factor=self.scale, mode=self.image_skip)
+
+
+class ESCReal(nn.Module):
+    """Super-resolution ×4 of pictures with real-world faults.
+
+    Args:
+        **features: See :class:`Features`.
+    """
+
+    scale = 4
+
+    def __init__(self, **features: Any) -> None:
+        super().__init__()
+        self.features = Features(**features)
+        self.image_skip = ImageSkip(self.features.dim)
+        self.upsampler = NearestConvUpsampler(self.features.dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, 3, H, W) in [0, 1] to (N, 3, 4·H, 4·W), not clamped."""
+        return self.upsampler(self.features(x) + self.image_skip(x))
+
+
+class ImageSkip(nn.Module):
+    """Features straight from the picture, past the blocks of ESC-Real.
+
+    Args:
+        dim: Channels of the features.
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.expand = nn.Conv2d(3, 2 * dim, 1)
+        self.depthwise = nn.Conv2d(2 * dim, 2 * dim, 7, groups=2 * dim)
+        self.project = nn.Conv2d(2 * dim, dim, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, 3, H, W) to (N, dim, H, W)."""
+        x = reflect_pad(self.expand(x), left=3, right=3, top=3, bottom=3)
+        return self.project(F.leaky_relu(self.depthwise(x), 0.2))
+
+
+class NearestConvUpsampler(nn.Sequential):
+    """Features to a picture four times as large, as in Real-ESRGAN (Wang et al., 2021).
+
+    Args:
+        dim: Channels of the features.
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__(
+            *(nn.Upsample(scale_factor=2), nn.Conv2d(dim, dim, 3, padding=1), nn.LeakyReLU(0.2)),
+            *(nn.Upsample(scale_factor=2), nn.Conv2d(dim, dim, 3, padding=1), nn.LeakyReLU(0.2)),
+            *(nn.Conv2d(dim, dim, 3, padding=1), nn.LeakyReLU(0.2)),
+            nn.Conv2d(dim, 3, 3, padding=1),
+        )
+
+
+class ESCLTE(nn.Module):
+    """Super-resolution at any scale: ESC features read by a local texture estimator.
+
+    Args:
+        hidden: Width of the estimator.
+        **features: See :class:`Features`.
+    """
+
+    scale = None
+    largest_trained_scale = 4
+
+    def __init__(self, *, hidden: int = 256, **features: Any) -> None:
+        super().__init__()
+        self.features = Features(**features)
+        self.estimator = LocalTextureEstimator(self.features.dim, hidden)
+
+    def forward(self, x: Tensor, size: tuple[int, int], *, points_at_once: int = 2**16) -> Tensor:
+        """Enlarge pictures to any size.
+
+        Args:
+            x: (N, 3, H, W) in [0, 1], any size from 1×1.
+            size: Height and width of the result.
+            points_at_once: Output pixels computed at a time, which bounds the memory.
+
+        Returns:
+            (N, 3, *size), not clamped.
+        """
+        points = pixel_centres(*size, x).flatten(0, 1).expand(len(x), -1, -1)
+        texture = self.encode(x)
+        colours = [self.query(x, texture, part, size) for part in points.split(points_at_once, 1)]
+        return torch.cat(colours, 1).transpose(1, 2).unflatten(2, size)
+
+    def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Amplitudes and frequencies of pictures (N, 3, H, W) in [0, 1]."""
+        return self.estimator.estimate(self.features(2 * x - 1))
+
+    def query(
+        self, x: Tensor, texture: tuple[Tensor, Tensor], points: Tensor, size: tuple[int, int]
+    ) -> Tensor:
+        """Colours in [0, 1] at points of the pictures.
+
+        Args:
+            x: The pictures, (N, 3, H, W) in [0, 1].
+            texture: What :meth:`encode` gave for them.
+            points: (N, Q, 2), rows before columns, each picture spanning [−1, 1].
+            size: Height and width of the result that the points belong to.
+
+        Returns:
+            (N, Q, 3), not clamped.
+        """
+        # Beyond the scales of training a pixel is taken for as large as at the largest of them.
+        cells = [
+            max(2 / output, 2 / (source * self.largest_trained_scale))
+            for output, source in zip(size, x.shape[2:], strict=True)
+        ]
+        residual = self.estimator(texture, points, points.new_tensor(cells).expand(len(x), 2))
+        grid = points.flip(-1)[:, None]
+        picture = F.grid_sample(x, grid, mode="bilinear", padding_mode="border", align_corners=False)
+        return residual / 2 + picture[:, :, 0].transpose(1, 2)
+
+
+_ESC: dict[str, Any] = dict(
+    dim=64, large_kernel_dim=16, blocks=5, layers=5, window_size=32, heads=4, ffn_ratio=1.25
+)
+_NANO: dict[str, Any] = dict(
+    dim=32, large_kernel_dim=8, blocks=2, layers=3, window_size=16, heads=2, ffn_ratio=1.25
+)
+
+
+def _esc(scale: int, **changes: Any) -> ESC:
+    return ESC(scale=scale, **(_ESC | changes))
+
+
+def _esc_fp(scale: int) -> ESC:
+    changes = dict(dim=48, heads=3, first_ffn_ratio=1.5, norm=True, factored=True)
+    return ESC(scale=scale, image_skip="bicubic", **(_ESC | changes))
+
+
+def _esc_xl(scale: int) -> ESC:
+    return _esc(scale, dim=192, large_kernel_dim=48, blocks=8, window_size=48, heads=12, norm=True)
+
+
+NETWORKS: dict[str, Callable[[int], nn.Module]] = {
+    "esc": _esc,
+    "esc-light": lambda scale: _esc(scale, blocks=3),
+    "esc-fp": _esc_fp,
+    "esc-xl": _esc_xl,
+    "esc-nano": lambda scale: ESC(scale=scale, **_NANO),
+}
+"""Builders of the classic networks by name, each taking the scale."""
+
+
+def build(name: str, scale: int | None = None) -> nn.Module:
+    """Build an untrained network.
+
+    Args:
+        name: A key of :data:`NETWORKS`, "esc-real" (always ×4) or "esc-lte" (any scale).
+        scale: How many times larger the result is; needed by the networks of one scale.
+
+    Raises:
+        InputError: There is no such network, or it cannot be had at that scale.
+    """
+    if name == "esc-lte":
+        return ESCLTE(**_ESC)
+    if name == "esc-real":
+        if scale not in (None, 4):
+            raise InputError(f"esc-real enlarges by 4 only, not by {scale}.")
+        return ESCReal(**(_ESC | dict(blocks=10, ffn_ratio=2, norm=True)))
+    if name not in NETWORKS:
+        known = ", ".join([*NETWORKS, "esc-real", "esc-lte"])
+        raise InputError(f"There is no network named {name!r}; there are {known}.")
+    if scale is None or scale < 1:
+        raise InputError(f"{name} needs a whole scale such as 2, 3 or 4, not {scale}.")
+    return NETWORKS[name](scale)
