@@ -1,0 +1,44 @@
+# make demo   enlarge the pictures in examples/ into demo-output/
+# make test   lint, types and tests
+#
+# PYTHON       the interpreter that builds the environment (3.10 or newer)
+# TORCH_INDEX  a package index to prefer for torch; on Linux without a GPU, PyTorch's CPU index
+# WORKERS      how many test processes run at once
+
+PYTHON ?= python3
+TORCH_INDEX ?=
+WORKERS ?= 2
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
+
+.PHONY: demo demo-upscale test clean
+.DELETE_ON_ERROR:
+
+demo: demo-upscale
+
+demo-upscale: $(VENV)/.package
+	$(BIN)/convattn upscale examples --output demo-output --scale 2
+
+test: $(VENV)/.development
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS)
+
+clean:
+	rm -rf $(VENV) demo-output
+
+# torch goes first and alone: it alone has several builds, and nothing after it may replace it.
+$(VENV)/.torch: constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PIP_INSTALL) $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) torch
+	touch $@
+
+$(VENV)/.package: $(VENV)/.torch pyproject.toml
+	$(PIP_INSTALL) --editable .
+	touch $@
+
+$(VENV)/.development: $(VENV)/.package
+	$(PIP_INSTALL) --editable ".[train,yolo,export,dev]"
+	touch $@
