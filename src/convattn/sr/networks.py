@@ -16,6 +16,7 @@ from convattn.layers import Block, FactoredLargeKernel, LargeKernel, LayerNorm2d
 from convattn.ops import reflect_pad
 
 from .lte import LocalTextureEstimator, pixel_centres
+from .upsamplers import DySample, NearestConvUpsampler
 
 __all__ = ["ESC", "ESCLTE", "NETWORKS", "ESCReal", "Features", "build"]
 
@@ -116,22 +117,27 @@ class ESC(nn.Module):
 
 
 class ESCReal(nn.Module):
-    """Super-resolution ×4 of pictures with real-world faults.
+    """Super-resolution of pictures with real-world faults, as published ×4.
 
     Args:
+        upsampler: Builds what turns features of the given channels into the picture.
         **features: See :class:`Features`.
     """
 
-    scale = 4
-
-    def __init__(self, **features: Any) -> None:
+    def __init__(
+        self,
+        *,
+        upsampler: Callable[[int], NearestConvUpsampler | DySample] = NearestConvUpsampler,
+        **features: Any,
+    ) -> None:
         super().__init__()
         self.features = Features(**features)
         self.image_skip = ImageSkip(self.features.dim)
-        self.upsampler = NearestConvUpsampler(self.features.dim)
+        self.upsampler = upsampler(self.features.dim)
+        self.scale = self.upsampler.scale
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, 3, H, W) in [0, 1] to (N, 3, 4·H, 4·W), not clamped."""
+        """(N, 3, H, W) in [0, 1] to (N, 3, scale · H, scale · W), not clamped."""
         return self.upsampler(self.features(x) + self.image_skip(x))
 
 
@@ -152,22 +158,6 @@ class ImageSkip(nn.Module):
         """(N, 3, H, W) to (N, dim, H, W)."""
         x = reflect_pad(self.expand(x), left=3, right=3, top=3, bottom=3)
         return self.project(F.leaky_relu(self.depthwise(x), 0.2))
-
-
-class NearestConvUpsampler(nn.Sequential):
-    """Features to a picture four times as large, as in Real-ESRGAN (Wang et al., 2021).
-
-    Args:
-        dim: Channels of the features.
-    """
-
-    def __init__(self, dim: int) -> None:
-        super().__init__(
-            *(nn.Upsample(scale_factor=2), nn.Conv2d(dim, dim, 3, padding=1), nn.LeakyReLU(0.2)),
-            *(nn.Upsample(scale_factor=2), nn.Conv2d(dim, dim, 3, padding=1), nn.LeakyReLU(0.2)),
-            *(nn.Conv2d(dim, dim, 3, padding=1), nn.LeakyReLU(0.2)),
-            nn.Conv2d(dim, 3, 3, padding=1),
-        )
 
 
 class ESCLTE(nn.Module):
