@@ -4,6 +4,7 @@ import sys
 
 import typer
 
+from convattn.cli.train import train
 from convattn.errors import InputError
 
 __all__ = ["app", "main"]
@@ -15,6 +16,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.callback()(lambda: None)  # keeps the command's name on the line while there is but one
+app.command()(train)
 
 
 def main() -> None:

@@ -1,0 +1,23 @@
+"""``convattn train``."""
+
+from typing import Annotated
+
+import typer
+
+__all__ = ["train"]
+
+
+def train(
+    recipe: Annotated[str, typer.Argument(help="A YAML file, or the name of a bundled recipe such as esc-nano.")],
+    settings: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Changes to the recipe.")
+    ] = None,
+) -> None:
+    """Train a network on a folder of pictures: convattn train esc-nano data=FOLDER scale=2."""
+    from convattn.sr.recipe import load_recipe
+
+    chosen = load_recipe(recipe, settings or [])
+
+    from convattn.sr import training
+
+    typer.echo(f"The weights are in {training.train(chosen)}.")
