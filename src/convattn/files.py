@@ -1,0 +1,33 @@
+"""Writing files so that nothing is ever half-written."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from convattn.errors import InputError
+
+__all__ = ["replacing"]
+
+
+@contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Give a temporary file to write, which takes the place of ``path`` once it is whole.
+
+    Args:
+        path: The file to write; whatever it was stays untouched if the writing fails.
+
+    Raises:
+        InputError: The folder does not exist or cannot be written.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    try:
+        temporary.touch()
+        yield temporary
+        os.replace(temporary, path)
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror or error}.") from error
+    finally:
+        if temporary.exists():
+            temporary.unlink()
