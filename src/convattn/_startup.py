@@ -1,16 +1,28 @@
 """Waits for Ultralytics to be imported, then teaches it C3k2_ESC.
 
-An installed convattn runs :func:`install` whenever Python starts, so this module imports next to nothing. The
-environment variable ``CONVATTN_STARTUP=0`` keeps it from running; ``import convattn.yolo`` still works then.
+An installed convattn runs :func:`start` whenever Python starts, so this module imports nothing that is not
+there by then. The environment variable ``CONVATTN_STARTUP=0`` switches it off; ``import convattn.yolo`` does
+the same at any time.
 """
 
-import sys
-import warnings
-from collections.abc import Callable, Sequence
-from importlib.machinery import ModuleSpec
-from types import ModuleType
+from __future__ import annotations
 
-__all__ = ["install"]
+import os
+import sys
+
+TYPE_CHECKING = False  # typing itself takes longer to import than all of this
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from importlib.machinery import ModuleSpec
+    from types import ModuleType
+
+__all__ = ["install", "start"]
+
+
+def start() -> None:
+    """Do :func:`install` unless the environment forbids it."""
+    if os.environ.get("CONVATTN_STARTUP") != "0":
+        install()
 
 
 def install() -> None:
@@ -53,6 +65,8 @@ def _safely(extend: Callable[[ModuleType], None], module: ModuleType) -> None:
     try:
         extend(module)
     except Exception as error:
+        import warnings
+
         warnings.warn(f"convattn could not extend {module.__name__}: {error}", stacklevel=2)
 
 
