@@ -4,6 +4,7 @@ import sys
 
 import typer
 
+from convattn.cli.compare import compare
 from convattn.cli.train import train
 from convattn.errors import InputError
 
@@ -18,6 +19,7 @@ app = typer.Typer(
 )
 app.callback()(lambda: None)  # keeps the command's name on the line while there is but one
 app.command()(train)
+app.command()(compare)
 
 
 def main() -> None:
