@@ -69,10 +69,8 @@ def _canonical(name: str) -> str:
 
 def test_wheel_holds_code_data_and_licence(tmp_path):
     project = tmp_path / "project"
-    shutil.copytree(ROOT / "src", project / "src", ignore=shutil.ignore_patterns("*.egg-info", "__pycache__"))
-    for path in ROOT.iterdir():
-        if path.is_file():
-            shutil.copy(path, project)
+    left_out = shutil.ignore_patterns(".*", "*.egg-info", "__pycache__", "build", "dist", "runs", "tests")
+    shutil.copytree(ROOT, project, ignore=left_out)
     command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
     subprocess.run([*command, "--wheel-dir", tmp_path, project], check=True)
     (wheel,) = tmp_path.glob("*.whl")

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from fractions import Fraction
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -191,9 +191,9 @@ def _download(name: str, scale: int | None) -> str:
     try:
         return hf_hub_download(repository, file[0] if file else _choose(list_repo_files(repository), scale))
     except Exception as error:  # whatever a network connection can do
-        reason = str(error).partition("\n")[0] or type(error).__name__
+        reason = str(error).partition("\n")[0].rstrip(".") or type(error).__name__
         raise InputError(
-            f"{name} is no file here and not to be had from the Hugging Face Hub: {reason}"
+            f"{name} is no file here and not to be had from the Hugging Face Hub: {reason}."
         ) from error
 
 
@@ -203,7 +203,7 @@ def _choose(files: list[str], scale: int | None) -> str:
         weights = [file for file in weights if re.search(rf"x{scale}(?!\d)", file)] or weights
     if len(weights) != 1:
         raise InputError(
-            f"of its files, {', '.join(weights) or 'none'} could be meant; name one as user/repo/file."
+            f"of its files, {', '.join(weights) or 'none'} could be meant; name one as user/repo/file"
         )
     return weights[0]
 
@@ -299,11 +299,20 @@ def _numbers(state: Iterable[str], pattern: str) -> list[int]:
 
 def _name(network: nn.Module) -> str:
     """The name of the published network, or of our own, whose tensors have these shapes."""
-    shapes = {key: tensor.shape for key, tensor in _bare(network.state_dict()).items()}
     scale: Any = network.scale
-    for name in (*NETWORKS, "esc-real", "esc-lte"):
-        with suppress(InputError), torch.device("meta"):
-            known = build(name, scale)
-            if shapes == {key: tensor.shape for key, tensor in known.state_dict().items()}:
-                return name
-    return "custom"
+    shapes = _shapes(network)
+    return next(
+        (name for name in (*NETWORKS, "esc-real", "esc-lte") if _known_shapes(name, scale) == shapes),
+        "custom",
+    )
+
+
+@cache
+def _known_shapes(name: str, scale: int | None) -> dict[str, torch.Size] | None:
+    with suppress(InputError), torch.device("meta"):
+        return _shapes(build(name, scale))
+    return None
+
+
+def _shapes(network: nn.Module) -> dict[str, torch.Size]:
+    return {key: tensor.shape for key, tensor in _bare(network.state_dict()).items()}
