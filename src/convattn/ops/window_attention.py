@@ -45,7 +45,7 @@ def window_attention(
         ValueError: The shapes do not fit together or the backend is unknown.
     """
     heads, window = _check(q, k, v, relative_position_bias)
-    name = backend or _choose(q)
+    name = backend or _choose(q, relative_position_bias)
     if name not in BACKENDS:
         raise ValueError(f"unknown backend {name!r}; choose from {', '.join(BACKENDS)}")
     height, width = q.shape[2:]
@@ -153,10 +153,17 @@ def _window_of(table: Tensor) -> int:
     return (math.isqrt(table.shape[1]) + 1) // 2
 
 
-def _choose(q: Tensor) -> str:
-    """Flex attention where it is compiled for the device, torch's fused attention everywhere else."""
-    compilable = q.is_cuda and q.dtype in (torch.float16, torch.bfloat16, torch.float32)
-    return "flex" if compilable and not is_exporting() and has_triton() else "sdpa"
+def _choose(q: Tensor, table: Tensor) -> str:
+    """Flex attention where it is compiled for the device, torch's fused attention everywhere else.
+
+    Only on a CPU that learns the bias, fused attention falls back to a form slower than the definition.
+    """
+    if is_exporting():
+        return "sdpa"
+    if q.is_cuda and has_triton() and q.dtype in (torch.float16, torch.bfloat16, torch.float32):
+        return "flex"
+    learning = torch.is_grad_enabled() and table.requires_grad
+    return "reference" if learning and q.device.type == "cpu" else "sdpa"
 
 
 def _check(q: Tensor, k: Tensor, v: Tensor, table: Tensor) -> tuple[int, int]:

@@ -225,7 +225,7 @@ _ESC: dict[str, Any] = dict(
     dim=64, large_kernel_dim=16, blocks=5, layers=5, window_size=32, heads=4, ffn_ratio=1.25
 )
 _NANO: dict[str, Any] = dict(
-    dim=32, large_kernel_dim=8, blocks=2, layers=3, window_size=16, heads=2, ffn_ratio=1.25
+    dim=32, large_kernel_dim=8, blocks=2, layers=3, window_size=8, heads=2, ffn_ratio=1.25
 )
 
 

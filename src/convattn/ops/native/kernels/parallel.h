@@ -1,0 +1,43 @@
+// Tasks shared among threads, on the pool that torch itself runs on.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <thread>
+#include <vector>
+
+namespace convattn {
+
+// OpenMP's entry point for a parallel region, taken from the runtime that torch has loaded. A pool of our own,
+// or a second OpenMP, would fight with torch's for the same cores.
+using OpenMPParallel = void (*)(void (*body)(void*), void* data, unsigned threads, unsigned flags);
+inline OpenMPParallel openmp_parallel = nullptr;
+
+// Call task(i) for every i below count.
+template <class Task>
+void parallel_for(int64_t count, int threads, const Task& task) {
+  struct Region {
+    const Task& task;
+    int64_t count;
+    std::atomic<int64_t> next{0};
+
+    static void run(void* data) {
+      auto& region = *static_cast<Region*>(data);
+      for (int64_t i; (i = region.next.fetch_add(1)) < region.count;) region.task(i);
+    }
+  } region{task, count};
+
+  if (threads > count) threads = static_cast<int>(count);
+  if (threads <= 1) {
+    Region::run(&region);
+  } else if (openmp_parallel) {
+    openmp_parallel(&Region::run, &region, static_cast<unsigned>(threads), 0);
+  } else {
+    std::vector<std::thread> others;
+    for (int i = 1; i < threads; ++i) others.emplace_back(&Region::run, &region);
+    Region::run(&region);
+    for (auto& thread : others) thread.join();
+  }
+}
+
+}  // namespace convattn

@@ -1,0 +1,50 @@
+// What the kernels are asked to compute; the Python side mirrors these structures.
+#pragma once
+
+#include <cstdint>
+#include <cstdlib>
+#include <new>
+
+namespace convattn {
+
+// A feature map (N, C, H, W) of any memory format; strides in elements.
+struct Map {
+  float* data;
+  int64_t batch, channel, row, column;
+
+  float* at(int64_t n, int64_t c, int64_t y, int64_t x) const {
+    return data + n * batch + c * channel + y * row + x * column;
+  }
+};
+
+// softmax(q kᵀ / √d + bias) v within windows of window × window pixels.
+struct WindowAttention {
+  Map q, k, v, out;
+  const float* bias;  // (heads, 2 window − 1, 2 window − 1), contiguous
+  int64_t pictures, heads, head_dim, height, width, window;
+};
+
+// Memory on a border of cache lines, not initialised.
+class Buffer {
+ public:
+  explicit Buffer(int64_t floats)
+      : data_(static_cast<float*>(std::aligned_alloc(64, (floats * sizeof(float) + 63) / 64 * 64))) {
+    if (!data_) throw std::bad_alloc();
+  }
+  Buffer(const Buffer&) = delete;
+  Buffer& operator=(const Buffer&) = delete;
+  ~Buffer() { std::free(data_); }
+  operator float*() const { return data_; }
+
+ private:
+  float* data_;
+};
+
+// Continue 0 … size − 1 by reflection at its ends, back and forth.
+inline int64_t reflected(int64_t i, int64_t size) {
+  const int64_t period = size > 1 ? 2 * (size - 1) : 1;
+  i %= period;
+  return i < period - i ? i : period - i;
+}
+
+}  // namespace convattn

@@ -1,0 +1,46 @@
+// Vectors of LANES floats. Included once for each instruction set, inside its namespace.
+// GCC's and Clang's vector extensions: the compiler picks the instructions.
+
+typedef float Vector __attribute__((vector_size(4 * LANES)));
+typedef int32_t Integers __attribute__((vector_size(4 * LANES)));
+
+#define INLINE inline __attribute__((always_inline))
+
+INLINE Vector load(const float* from) {
+  Vector v;
+  std::memcpy(&v, from, sizeof v);
+  return v;
+}
+
+INLINE void store(float* to, Vector v) { std::memcpy(to, &v, sizeof v); }
+
+INLINE Vector splat(float x) { return x - Vector{}; }
+
+INLINE Vector max(Vector a, Vector b) { return a > b ? a : b; }
+
+INLINE float sum_of(Vector v) {
+  float sum = 0;
+  for (int i = 0; i < LANES; ++i) sum += v[i];
+  return sum;
+}
+
+INLINE float max_of(Vector v) {
+  float most = v[0];
+  for (int i = 1; i < LANES; ++i) most = v[i] > most ? v[i] : most;
+  return most;
+}
+
+// 2^x for x < 127, with a relative error below 2e-7; 2^−126 where x is less.
+INLINE Vector exp2(Vector x) {
+  const Vector shift = splat(12582912.0f);  // 1.5 · 2²³: adding it rounds to a whole number in the low bits
+  x = max(x, splat(-126.0f));
+  const Vector shifted = x + shift;
+  const Vector f = x - (shifted - shift);
+  Vector p = splat(EXP2_5);
+  p = p * f + EXP2_4;
+  p = p * f + EXP2_3;
+  p = p * f + EXP2_2;
+  p = p * f + EXP2_1;
+  p = p * f + 1.0f;
+  return (Vector)((Integers)p + ((Integers)shifted << 23));
+}
