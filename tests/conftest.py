@@ -1,9 +1,18 @@
 """What every test may ask for."""
 
+import os
+import tempfile
 from pathlib import Path
 
+# Ultralytics reads these when it is imported: no test shall touch the user's settings or the network.
+os.environ["YOLO_CONFIG_DIR"] = tempfile.mkdtemp(prefix="convattn-tests-")
+os.environ["YOLO_OFFLINE"] = "1"
+os.environ["YOLO_AUTOINSTALL"] = "0"
+
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 
 @pytest.fixture(autouse=True)
@@ -18,3 +27,24 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("needs the data folder beside the checkout")
     return folder
+
+
+@pytest.fixture(scope="session")
+def squares(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The data.yaml of a detection data set: squares of 16, 48 and 112 pixels on noise, two classes."""
+    folder, random = tmp_path_factory.mktemp("squares"), np.random.default_rng(0)
+    for split, count in {"train": 4, "val": 3}.items():
+        (folder / "images" / split).mkdir(parents=True)
+        (folder / "labels" / split).mkdir(parents=True)
+        for index in range(count):
+            picture = random.integers(0, 80, (160, 200, 3), dtype=np.uint8)
+            lines = []
+            for cls, (left, top, side) in enumerate([(4, 4, 16), (4, 100, 48), (80, 30, 112)]):
+                picture[top : top + side, left : left + side] = (250, 120 * (cls % 2), 60)
+                centre = f"{(left + side / 2) / 200} {(top + side / 2) / 160}"
+                lines.append(f"{cls % 2} {centre} {side / 200} {side / 160}")
+            Image.fromarray(picture).save(folder / "images" / split / f"{split}{index}.png")
+            (folder / "labels" / split / f"{split}{index}.txt").write_text("\n".join(lines))
+    file = folder / "data.yaml"
+    file.write_text("path: .\ntrain: images/train\nval: images/val\nnames: {0: even, 1: odd}\n")
+    return file
