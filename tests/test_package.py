@@ -57,14 +57,43 @@ def test_imports_run_downward(part, above):
         assert not _imported_parts(path) & above, path
 
 
+def _canonical(requirement: str) -> str:
+    """The distribution that a requirement or a pin names."""
+    return re.sub(r"[-_.]+", "-", re.split(r"[^\w.-]", requirement)[0]).lower()
+
+
+def _requirements(extra: str = "") -> set[str]:
+    """What an extra asks for, or where it is empty what every installation does."""
+    lines = metadata.requires("convattn") or []
+    extras = {line: re.findall(r"extra == ['\"](\w+)", line) for line in lines}
+    return {_canonical(line) for line in lines if extras[line] == ([extra] if extra else [])}
+
+
+EXTRAS = ["train", "yolo", "export", "dev"]
+
+
 def test_every_requirement_is_pinned():
-    pinned = re.findall(r"^([\w.-]+)==", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
-    required = [re.match(r"[\w.-]+", line) for line in metadata.requires("convattn") or []]
-    assert {_canonical(match[0]) for match in required if match} <= {_canonical(name) for name in pinned}
+    pinned = {
+        _canonical(line) for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line
+    }
+    assert set().union(*map(_requirements, ["", *EXTRAS])) <= pinned
 
 
-def _canonical(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()
+@pytest.mark.parametrize(
+    ("part", "extras"), [("ops", []), ("layers", []), ("sr", ["train"]), ("yolo", ["yolo"]), ("cli", [])]
+)
+def test_what_modules_import_is_required(part, extras):
+    required = set().union(*map(_requirements, ["", *extras]))
+    if "yolo" in extras:  # builds on what Ultralytics itself requires
+        required |= {_canonical(line) for line in metadata.requires("ultralytics") or []}
+    owners = metadata.packages_distributions()
+    for path in (SOURCE / part).rglob("*.py"):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                names = [node.module]
+            for name in {name.split(".")[0] for name in names} - sys.stdlib_module_names - {"convattn"}:
+                assert {_canonical(owner) for owner in owners[name]} & required, f"{path}: {name}"
 
 
 def test_wheel_holds_code_data_and_licence(tmp_path):
