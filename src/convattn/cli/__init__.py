@@ -5,6 +5,7 @@ import sys
 import typer
 
 from convattn.cli.compare import compare
+from convattn.cli.degrade import degrade
 from convattn.cli.train import train
 from convattn.errors import InputError
 
@@ -20,6 +21,7 @@ app = typer.Typer(
 app.callback()(lambda: None)  # keeps the command's name on the line while there is but one
 app.command()(train)
 app.command()(compare)
+app.command()(degrade)
 
 
 def main() -> None:
