@@ -22,6 +22,8 @@ _HEADS = {
     frozenset({True}): "the NMS-free head",
 }
 
+_FEW = 50  # below it, one object more or less found moves AP by two points or more
+
 
 @dataclass(frozen=True)
 class Summary:
@@ -179,8 +181,9 @@ def _what_was_done(comparison: Comparison, summaries: Sequence[Summary]) -> list
 def _what_was_measured(comparison: Comparison, summaries: Sequence[Summary]) -> list[str]:
     used = frozenset(run.end_to_end for summary in summaries for run in summary.runs)
     head = _HEADS.get(used, "the NMS-free head for models that have one, else with non-maximum suppression")
-    objects = ", ".join(f"{count} {size}" for size, count in count_by_size(comparison.truth).items())
-    return [
+    counts = count_by_size(comparison.truth)
+    objects = ", ".join(f"{count} {size}" for size, count in counts.items())
+    lines = [
         f"AP is COCO's, averaged over IoU 0.50 to 0.95 (AP50: 0.50 only), with up to 300 detections a "
         f"picture, on {len(comparison.truth['images'])} validation pictures with {objects} objects. Small is "
         "up to 32², large from 96² square pixels of the box in the original picture.",
@@ -189,6 +192,9 @@ def _what_was_measured(comparison: Comparison, summaries: Sequence[Summary]) -> 
         "on one picture, without pre- and post-processing, on one thread where it runs on a CPU; the models "
         "take turns, and the ratio is the median of the ratios to the baseline within a turn.",
     ]
+    if rare := [f"AP {size} on {count}" for size, count in counts.items() if 0 < count < _FEW]:
+        lines.append(f"{' and '.join(rare)} objects rests on too few to say much.")
+    return lines
 
 
 def _what_it_cannot_tell(summaries: Sequence[Summary]) -> list[str]:
