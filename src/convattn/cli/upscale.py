@@ -1,0 +1,89 @@
+"""``convattn upscale``."""
+
+import warnings
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = ["upscale"]
+
+
+def upscale(
+    inputs: Annotated[
+        list[str], typer.Argument(metavar="INPUT...", help="Pictures, folders, or patterns such as '*.png'.")
+    ],
+    output: Annotated[
+        Path,
+        typer.Option("--output", "-o", help="A folder; for one picture it may be the name of the result."),
+    ],
+    scale: Annotated[int, typer.Option("--scale", "-s", min=1, help="How many times larger: 2, 3 or 4.")] = 2,
+    model: Annotated[
+        str, typer.Option("--model", "-m", help="A bundled model, a weights file, or a Hugging Face Hub id.")
+    ] = "esc-nano",
+    output_format: Annotated[
+        str | None,
+        typer.Option(
+            metavar="png|jpg|webp|tif|avif", help="By default that of each input, or of OUTPUT's name."
+        ),
+    ] = None,
+    quality: Annotated[
+        int, typer.Option(min=1, max=100, help="Of JPEG, WebP and AVIF; 100 makes the last two lossless.")
+    ] = 95,
+    existing: Annotated[
+        str, typer.Option(metavar="refuse|skip|overwrite", help="What to do where a result exists already.")
+    ] = "refuse",
+    device: Annotated[
+        str, typer.Option(metavar="auto|cpu|cuda|mps", help="auto takes a GPU if there is one.")
+    ] = "auto",
+    precision: Annotated[
+        str, typer.Option(metavar="auto|fp32|bf16|fp16", help="auto is fp16 on CUDA and fp32 elsewhere.")
+    ] = "auto",
+    tile: Annotated[
+        str,
+        typer.Option(metavar="auto|PIXELS", help="Largest side computed at once; auto goes by free memory."),
+    ] = "auto",
+) -> None:
+    """Enlarge pictures: convattn upscale photo.jpg -o large.png --scale 4.
+
+    Reads PNG, JPEG, WebP, TIFF, AVIF and GIF and writes all but GIF. Transparency, 16 bits, grey, colour
+    profiles and metadata are kept; EXIF orientation is applied. Of an animation only the first frame is
+    enlarged. JPEG has no transparency: it puts the picture on white.
+
+    In a folder, results have the names of their inputs, and two that would have the same are numbered. Inputs
+    are never overwritten. A picture that cannot be enlarged does not keep the others from it: what failed is
+    listed at the end, and the exit status is 1.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from convattn.errors import InputError
+    from convattn.sr.batch import plan, upscale_files
+    from convattn.sr.upscaler import Upscaler
+
+    if tile != "auto" and not tile.isdecimal():
+        raise InputError(f"The tile {tile} is neither auto nor a number of pixels.")
+    jobs = plan(inputs, output, output_format)
+    upscaler = Upscaler(
+        model, scale, device=device, precision=precision, tile=None if tile == "auto" else int(tile)
+    )
+    console = Console(stderr=True)
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with (
+        Progress(*columns, console=console, disable=not console.is_terminal) as bar,
+        warnings.catch_warnings(),
+    ):
+        warnings.showwarning = lambda message, *_: console.print(f"Note: {message}", soft_wrap=True)
+        task = bar.add_task("Enlarging", total=len(jobs))
+        errors = upscale_files(
+            upscaler,
+            jobs,
+            quality=quality,
+            existing=existing,
+            progress=lambda done: bar.update(task, completed=done),
+        )
+    for error in errors:
+        typer.echo(f"convattn: {error}", err=True)
+    if errors:
+        typer.echo(f"convattn: {len(errors)} of {len(jobs)} pictures failed.", err=True)
+        raise typer.Exit(1)

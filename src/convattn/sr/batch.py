@@ -1,0 +1,191 @@
+"""Many picture files at once: which are meant, and where each result goes."""
+
+import glob
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from convattn.errors import InputError
+
+from .pictures import WRITABLE, check_size, find_pictures, format_of, read_picture, write_picture
+from .upscaler import Upscaler
+
+__all__ = ["EXISTING", "Job", "plan", "upscale_files"]
+
+EXISTING = ("refuse", "skip", "overwrite")
+"""What can be done where a result exists already."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One picture to enlarge.
+
+    Attributes:
+        source: The file to read.
+        target: The file to write.
+    """
+
+    source: Path
+    target: Path
+
+
+def plan(inputs: Sequence[str], output: str | os.PathLike[str], format: str | None = None) -> list[Job]:
+    """Find the pictures that are meant and name their results.
+
+    A single file goes to ``output`` itself if that has a suffix. Otherwise ``output`` is a folder: the
+    results have the names of their sources, what lies in a folder keeps its place within it, and where two
+    results would have one name the later one gets a number (``a.png``, ``a-2.png``).
+
+    Args:
+        inputs: Files, folders (with the folders within them) and glob patterns.
+        output: A file or a folder, which is made.
+        format: Suffix of the results, with or without the dot; by default that of each source, or png where
+            that format cannot be written.
+
+    Raises:
+        InputError: Nothing is found, a result would overwrite a source, or the output cannot be written.
+    """
+    output = Path(output)
+    sources = _find(inputs, output)
+    suffix = _suffix(format)
+    if _names_a_file(output, inputs):
+        if suffix not in (None, output.suffix.lower()):
+            raise InputError(f"{output} does not end in {suffix}; leave the format out or change the name.")
+        format_of(output)
+        jobs = [Job(sources[0][0], output)]
+    else:
+        jobs = _in_folder(sources, output, suffix)
+    _keep_sources(jobs)
+    _make_folder(output.parent if jobs[0].target == output else output)
+    return jobs
+
+
+def upscale_files(
+    upscaler: Upscaler,
+    jobs: Sequence[Job],
+    *,
+    quality: int = 95,
+    existing: str = "refuse",
+    progress: Callable[[float], None] = lambda done: None,
+) -> list[InputError]:
+    """Enlarge picture files, going on with the next where one cannot be enlarged.
+
+    Args:
+        upscaler: What enlarges them.
+        jobs: What to read and what to write.
+        quality: 1 to 100, as in :func:`~convattn.sr.pictures.write_picture`.
+        existing: One of :data:`EXISTING`: a result that exists already counts as failed, is passed over, or
+            is replaced.
+        progress: Called now and then with how many pictures are done, as a fraction of the last.
+
+    Returns:
+        What went wrong, at most one error a picture.
+
+    Raises:
+        InputError: ``existing`` is unknown.
+    """
+    if existing not in EXISTING:
+        raise InputError(f"What exists already can be {', '.join(EXISTING)}; {existing} is none of these.")
+    errors = []
+    for number, job in enumerate(jobs):
+        try:
+            _upscale_file(upscaler, job, quality, existing, lambda part: progress(number + part))  # noqa: B023
+        except InputError as error:
+            errors.append(error)
+        progress(number + 1)
+    return errors
+
+
+def _upscale_file(
+    upscaler: Upscaler, job: Job, quality: int, existing: str, progress: Callable[[float], None]
+) -> None:
+    if job.target.exists() and existing != "overwrite":
+        if existing == "skip":
+            return
+        raise InputError(f"{job.target} exists already; skip or overwrite what exists, or write elsewhere.")
+    picture = read_picture(job.source)
+    height, width = picture.pixels.shape[:2]
+    check_size(job.target, height * upscaler.scale, width * upscaler.scale)
+    write_picture(upscaler(picture, progress=progress), job.target, quality=quality)
+
+
+def _find(inputs: Sequence[str], output: Path) -> list[tuple[Path, Path]]:
+    """Each picture once, with its place relative to the folder it was found in."""
+    found: dict[Path, Path] = {}
+    for given in inputs:
+        path = Path(given)
+        if path.is_dir():
+            found.update((file, file.relative_to(path)) for file in find_pictures(path))
+        elif path.exists() or not glob.has_magic(given):
+            found[path] = Path(path.name)
+        else:
+            matches = [Path(match) for match in sorted(glob.glob(given, recursive=True))]
+            if not matches:
+                raise InputError(f"No file matches {given}.")
+            found.update((match, Path(match.name)) for match in matches if match.is_file())
+    earlier_results = {file for file in found if output.resolve() in file.resolve().parents}
+    sources = [(file, place) for file, place in found.items() if file not in earlier_results]
+    if not sources:
+        raise InputError(f"There is no picture in {', '.join(inputs)} outside of the output folder {output}.")
+    return sources
+
+
+def _suffix(format: str | None) -> str | None:
+    if format is None:
+        return None
+    suffix = "." + format.lower().removeprefix(".")
+    if suffix not in WRITABLE:
+        choices = ", ".join(known.removeprefix(".") for known in WRITABLE)
+        raise InputError(f"The format {format} cannot be written; choose {choices}.")
+    return suffix
+
+
+def _names_a_file(output: Path, inputs: Sequence[str]) -> bool:
+    """Whether the output is one file, not a folder."""
+    if output.is_dir():
+        return False
+    first = Path(inputs[0])
+    if len(inputs) == 1 and not first.is_dir() and (first.exists() or not glob.has_magic(inputs[0])):
+        return bool(output.suffix)
+    if output.suffix.lower() in WRITABLE:
+        raise InputError(f"Several pictures cannot all become {output}; give a folder instead.")
+    return False
+
+
+def _in_folder(sources: list[tuple[Path, Path]], folder: Path, suffix: str | None) -> list[Job]:
+    jobs, taken = [], set()
+    for source, place in sources:
+        own = source.suffix if source.suffix.lower() in WRITABLE else ".png"
+        target = first = folder / place.with_suffix(suffix or own)
+        number = 2
+        while str(target).casefold() in taken:  # many file systems do not tell A.png from a.png
+            target = first.with_stem(f"{first.stem}-{number}")
+            number += 1
+        taken.add(str(target).casefold())
+        jobs.append(Job(source, target))
+    return jobs
+
+
+def _keep_sources(jobs: list[Job]) -> None:
+    """No result may take the place of any source, by whatever name."""
+    sources = {_identity(job.source) for job in jobs if job.source.exists()}
+    for job in jobs:
+        if job.target.exists() and _identity(job.target) in sources:
+            raise InputError(f"The result would overwrite the input {job.target}; choose another output.")
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_dev, status.st_ino
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"The output folder {folder} cannot be made: {error.strerror}.") from error
+    if not os.access(folder, os.W_OK):
+        raise InputError(
+            f"The output folder {folder} cannot be written; choose another or change its rights."
+        )

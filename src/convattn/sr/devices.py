@@ -1,0 +1,86 @@
+"""Where a network runs, how precisely, and how much memory there is for it."""
+
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+import torch
+
+from convattn.errors import InputError
+
+__all__ = [
+    "PRECISIONS",
+    "choose_device",
+    "choose_precision",
+    "empty_cache",
+    "free_memory",
+    "is_out_of_memory",
+]
+
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """Return the device of a name such as "cpu", "cuda", "cuda:1" or "mps"; "auto" is the best there is.
+
+    Raises:
+        InputError: There is no such device here.
+    """
+    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    if name == "auto":
+        return accelerator or torch.device("cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (AssertionError, NotImplementedError, RuntimeError) as error:
+        here = f"cpu and {accelerator.type}" if accelerator else "only cpu"
+        raise InputError(f"The device {name} is not usable here: there is {here}; or choose auto.") from error
+    return device
+
+
+def choose_precision(name: str, device: torch.device) -> torch.dtype:
+    """Return the data type of a key of :data:`PRECISIONS`; "auto" is fp16 on CUDA and fp32 elsewhere.
+
+    Raises:
+        InputError: There is no such precision.
+    """
+    if name == "auto":
+        return torch.float16 if device.type == "cuda" else torch.float32
+    if name not in PRECISIONS:
+        raise InputError(f"There is no precision {name}; choose auto, {', '.join(PRECISIONS)}.")
+    return PRECISIONS[name]
+
+
+def free_memory(device: torch.device) -> int:
+    """Return how many bytes could be allocated on a device now."""
+    if device.type == "cuda":
+        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + cached
+    if device.type == "mps":
+        return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
+    return int(min(psutil.virtual_memory().available, _container_memory()))
+
+
+def _container_memory() -> float:
+    """What a Linux container may still take, which the machine's own figures do not tell."""
+    group = Path("/sys/fs/cgroup")
+    with suppress(OSError, ValueError):
+        limit, used = (int((group / f"memory.{name}").read_text()) for name in ("max", "current"))
+        return max(limit - used, 0)
+    return float("inf")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out, which every device says in its own way."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    message = str(error).lower()
+    return any(
+        phrase in message for phrase in ("out of memory", "can't allocate memory", "not enough memory")
+    )
+
+
+def empty_cache(device: torch.device) -> None:
+    """Give memory that torch keeps for later back to the device."""
+    if device.type in ("cuda", "mps", "xpu"):
+        getattr(torch, device.type).empty_cache()

@@ -1,0 +1,302 @@
+"""Picture files to arrays and back, with nothing lost on the way.
+
+Whatever is no grey or RGB picture of 8 or 16 bits a channel (palettes, one bit, CMYK, Lab) becomes one. What
+libvips cannot carry over is lost: the private tags of TIFF files.
+"""
+
+import os
+import re
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyvips
+
+from convattn.errors import InputError
+from convattn.files import replacing
+
+__all__ = [
+    "READABLE",
+    "WRITABLE",
+    "Format",
+    "Picture",
+    "check_size",
+    "find_pictures",
+    "format_of",
+    "read_picture",
+    "write_picture",
+]
+
+
+_PIXELS_A_MM = 72 / 25.4  # what is said of a picture that does not say it itself
+
+
+@dataclass
+class Picture:
+    """A picture as its file tells it, turned upright.
+
+    Attributes:
+        pixels: (H, W, bands) in uint8 or uint16; the bands are grey, grey and alpha, RGB, or RGB and alpha.
+            Colours are not multiplied by alpha.
+        metadata: What else the file holds (ICC profile, EXIF, XMP, IPTC, comments), by libvips' names, each
+            with its libvips type.
+        resolution: Pixels a millimetre, across and down.
+    """
+
+    pixels: np.ndarray
+    metadata: dict[str, tuple[int, Any]] = field(default_factory=dict)
+    resolution: tuple[float, float] = (_PIXELS_A_MM, _PIXELS_A_MM)
+
+
+@dataclass(frozen=True)
+class Format:
+    """What a file format can hold.
+
+    Attributes:
+        name: As people call it.
+        operation: The libvips operation that writes it.
+        largest_side: In pixels.
+        deep: Whether it holds 16 bits a channel (AVIF: the upper 12 of them).
+        alpha: Whether it holds transparency.
+        grey: Whether it holds pictures of one channel.
+        options: From the quality, 1 to 100, to the options of the operation.
+    """
+
+    name: str
+    operation: str
+    largest_side: int
+    deep: bool
+    alpha: bool
+    grey: bool
+    options: Callable[[int], dict[str, Any]]
+
+
+_PNG = Format("PNG", "pngsave", 10**8, True, True, True, lambda quality: {"filter": "all"})
+_JPEG = Format(
+    "JPEG", "jpegsave", 65500, False, False, True, lambda quality: {"Q": quality, "background": 255}
+)
+_WEBP = Format(
+    "WebP", "webpsave", 16383, False, True, False, lambda quality: {"Q": quality, "lossless": quality == 100}
+)
+_TIFF = Format(
+    "TIFF",
+    "tiffsave",
+    10**8,
+    True,
+    True,
+    True,
+    lambda quality: {"compression": "deflate", "predictor": "horizontal"},
+)
+_AVIF = Format(
+    "AVIF",
+    "heifsave",
+    16384,
+    True,
+    True,
+    False,
+    lambda quality: {"Q": quality, "lossless": quality == 100, "compression": "av1"},
+)
+
+WRITABLE: dict[str, Format] = {
+    ".png": _PNG,
+    ".jpg": _JPEG,
+    ".jpeg": _JPEG,
+    ".webp": _WEBP,
+    ".tif": _TIFF,
+    ".tiff": _TIFF,
+    ".avif": _AVIF,
+}
+"""The formats that can be written, by the file name's suffix in lower case."""
+
+READABLE = (*WRITABLE, ".gif")
+"""The suffixes of pictures that are looked for in folders."""
+
+_LOADERS = ("png", "jpeg", "webp", "tiff", "heif", "gif")
+_KEPT = (
+    "icc-profile-data",
+    "exif-",
+    "xmp-data",
+    "iptc-data",
+    "image-description",
+    "png-comment",
+    "resolution-unit",
+)
+_GREY, _RGB = ("b-w", "grey16"), ("srgb", "rgb16")
+
+
+def find_pictures(folder: str | os.PathLike[str]) -> list[Path]:
+    """Return the picture files in a folder and in the folders within it, sorted, without hidden ones.
+
+    Raises:
+        InputError: The folder is missing or holds no picture.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(f"{folder} is not a folder; give a folder of pictures.")
+    found = sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in READABLE and not path.name.startswith(".") and path.is_file()
+    )
+    if not found:
+        raise InputError(f"The folder {folder} holds no pictures ({', '.join(READABLE)}).")
+    return found
+
+
+def format_of(path: str | os.PathLike[str]) -> Format:
+    """Return the format that a file is written in, by its suffix.
+
+    Raises:
+        InputError: No such format can be written.
+    """
+    path = Path(path)
+    try:
+        return WRITABLE[path.suffix.lower()]
+    except KeyError:
+        raise InputError(f"{path} cannot be written: its name must end in {', '.join(WRITABLE)}.") from None
+
+
+def check_size(path: str | os.PathLike[str], height: int, width: int) -> None:
+    """Raise an InputError where the format of a file cannot hold so many pixels."""
+    format = format_of(path)
+    if max(height, width) > format.largest_side:
+        raise InputError(
+            f"{path} cannot be written: {format.name} holds at most {format.largest_side} pixels a side, "
+            f"not {width}×{height}; choose PNG or TIFF."
+        )
+
+
+def read_picture(path: str | os.PathLike[str]) -> Picture:
+    """Read a picture and turn it upright by its EXIF orientation.
+
+    Of an animation or a file of several pages the first is read, with a warning.
+
+    Args:
+        path: A PNG, JPEG, WebP, TIFF, AVIF or GIF file.
+
+    Raises:
+        InputError: The file is missing, empty, damaged, cut off, or no picture that can be handled.
+    """
+    path = Path(path)
+    image = _open(path)
+    _warn_of_frames(path, image)
+    try:
+        image = _in_known_colours(path, image.autorot())
+        pixels = image.numpy()
+    except pyvips.Error as error:
+        raise InputError(f"{path} is damaged or cut off: {_reason(error)}.") from error
+    if pixels.ndim == 2:
+        pixels = pixels[..., None]
+    known = (image.xres, image.yres) != (1.0, 1.0)  # libvips' default
+    return Picture(pixels, _metadata(image), *([(image.xres, image.yres)] if known else []))
+
+
+def _open(path: Path) -> pyvips.Image:
+    """The picture with its header read and its pixels to come."""
+    if not path.exists():
+        raise InputError(f"There is no file {path}.")
+    if not path.is_file():
+        raise InputError(f"{path} is not a file.")
+    if path.stat().st_size == 0:
+        raise InputError(f"{path} is empty.")
+    try:
+        # A source, because libvips would take brackets in a file name for options.
+        source = pyvips.Source.new_from_file(str(path))
+        image = pyvips.Image.new_from_source(source, "", fail_on="error")
+    except pyvips.Error as error:
+        raise InputError(f"{path} is not a picture that can be read: {_reason(error)}.") from error
+    if not image.get("vips-loader").startswith(_LOADERS):
+        raise InputError(f"{path} is no PNG, JPEG, WebP, TIFF, AVIF or GIF file, and no other can be read.")
+    return image
+
+
+def _reason(error: pyvips.Error) -> str:
+    """The last line of what libvips says."""
+    return str(error).strip().splitlines()[-1].strip().rstrip(".")
+
+
+def _warn_of_frames(path: Path, image: pyvips.Image) -> None:
+    frames = image.get_n_pages()
+    if frames > 1 or _is_animated_png(path):
+        count = frames if frames > 1 else "several"
+        warnings.warn(f"{path} holds {count} frames or pages; only the first is read.", stacklevel=3)
+
+
+def _is_animated_png(path: Path) -> bool:
+    """libvips reads the still picture of an animated PNG and does not say that there is more."""
+    with path.open("rb") as file:
+        head = file.read(2**16)
+    return head.startswith(b"\x89PNG") and b"acTL" in head.partition(b"IDAT")[0]
+
+
+def _in_known_colours(path: Path, image: pyvips.Image) -> pyvips.Image:
+    """Grey or RGB of 8 or 16 bits."""
+    if image.interpretation == "cmyk":  # through its profile, or a common one where it has none
+        depth = 16 if image.format == "ushort" else 8
+        image = image.icc_transform("srgb", embedded=True, input_profile="cmyk", depth=depth)
+    elif image.interpretation in ("lab", "labs"):
+        image = image.colourspace("srgb" if image.interpretation == "lab" else "rgb16")
+    if image.format not in ("uchar", "ushort"):
+        raise InputError(f"{path} holds {image.format} values; convert it to 8 or 16 bits a channel first.")
+    if image.interpretation not in _GREY + _RGB or image.bands > 4:
+        raise InputError(f"{path} has {image.bands} channels that are no grey, RGB or CMYK picture.")
+    return image
+
+
+def _metadata(image: pyvips.Image) -> dict[str, tuple[int, Any]]:
+    kept = {
+        name: (image.get_typeof(name), image.get(name))
+        for name in image.get_fields()
+        if name.startswith(_KEPT)
+    }
+    if "xmp-data" in kept:
+        kind, xmp = kept["xmp-data"]
+        kept["xmp-data"] = kind, re.sub(rb"(tiff:Orientation(?:=[\"']|>))[2-8]", rb"\g<1>1", bytes(xmp))
+    return kept
+
+
+def write_picture(picture: Picture, path: str | os.PathLike[str], *, quality: int = 95) -> None:
+    """Write a picture in the format of the path's suffix; the file appears whole or not at all.
+
+    16 bits are rounded to 8 where the format has no more, and a transparent picture is put on white where the
+    format has no alpha (JPEG).
+
+    Args:
+        picture: What to write.
+        path: The file; one that exists is replaced. Folders above it are made.
+        quality: 1 to 100, of JPEG, WebP and AVIF; 100 makes WebP and AVIF lossless.
+
+    Raises:
+        InputError: The format cannot be written or cannot hold so many pixels, or the file cannot be written.
+    """
+    path, format = Path(path), format_of(path)
+    check_size(path, *picture.pixels.shape[:2])
+    image = _image(picture, format)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as temporary:
+            getattr(image, format.operation)(str(temporary), **format.options(quality))
+    except (OSError, pyvips.Error) as error:
+        reason = _reason(error) if isinstance(error, pyvips.Error) else error.strerror
+        raise InputError(f"{path} cannot be written: {reason}.") from error
+
+
+def _image(picture: Picture, format: Format) -> pyvips.Image:
+    """The picture in libvips' hands, as deep and as coloured as the format allows."""
+    pixels = picture.pixels
+    if pixels.dtype == np.uint16 and not format.deep:
+        pixels = ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    deep, grey = pixels.dtype == np.uint16, pixels.shape[2] < 3
+    interpretation = (_GREY if grey else _RGB)[deep]
+    image = pyvips.Image.new_from_array(pixels, interpretation=interpretation)
+    image = image.copy(xres=picture.resolution[0], yres=picture.resolution[1])
+    for name, (kind, value) in picture.metadata.items():
+        image.set_type(kind, name, value)
+    # Said outright, or libvips would bring back the one in the EXIF data.
+    image.set_type(pyvips.GValue.gint_type, "orientation", 1)
+    if grey and not format.grey and "icc-profile-data" in picture.metadata:
+        image = image.icc_transform("srgb")  # a grey profile does not fit the RGB that will be written
+    return image

@@ -1,0 +1,287 @@
+"""Picture in, enlarged picture out: colour, transparency, depth, tiles, devices."""
+
+import itertools
+import math
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeVar, overload
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from convattn.errors import InputError
+
+from .alpha import fill_transparent, limit_to_neighbours
+from .devices import choose_device, choose_precision, empty_cache, free_memory, is_out_of_memory
+from .pictures import Picture, read_picture
+from .tiles import SharedAverages, cut
+from .weights import from_pretrained
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+__all__ = ["Upscaler"]
+
+AnyPicture = TypeVar("AnyPicture", Picture, np.ndarray, Tensor, "Image")
+Apply = Callable[[Tensor], Tensor]
+Progress = Callable[[float], None]
+
+_LARGEST = {torch.uint8: 255, torch.uint16: 65535}  # what stands for 1; for 1 itself in floating point
+_MOST_AVERAGED = 16  # tiles that the averages behind the dynamic kernels are taken over
+_MAPS_ALIVE = 8  # peak memory of a network, in feature maps as large as its largest; 4 to 9 were measured
+_SHARE_OF_MEMORY = 0.5
+_ALWAYS_WHOLE = 256  # pixels a side; for smaller pictures nobody needs to ask how much memory there is
+
+
+class Upscaler:
+    """Enlarges pictures with a super-resolution network.
+
+    Colour or grey, transparency, and 8 or 16 bits stay what they are. A picture that does not fit into memory
+    goes through the network in tiles (see :mod:`convattn.sr.tiles` for how little that changes).
+
+    Example:
+        >>> upscale = Upscaler("esc-nano", scale=2)
+        >>> upscale(np.zeros((30, 20, 3), np.uint8)).shape
+        (60, 40, 3)
+
+    Args:
+        model: What :func:`convattn.sr.weights.from_pretrained` takes: the name of bundled weights, a file or
+            a Hub id. Or a network, (N, 3, H, W) in [0, 1] to (N, 3, s·H, s·W), which is moved to the device.
+        scale: How many times larger pictures become. May be left out where the model settles it.
+        device: "auto" or a device of torch.
+        precision: "fp32", "bf16", "fp16", or "auto", which is fp16 on CUDA and fp32 elsewhere. Where half
+            precision overflows, the result is computed again in fp32.
+        tile: Side in pixels of the squares that the network is shown, of which the outermost 32 or more serve
+            as context; by default as large as memory allows, so that most pictures are not cut at all.
+
+    Raises:
+        InputError: There is no such model, device or precision, or the model cannot enlarge by that scale.
+    """
+
+    def __init__(
+        self,
+        model: str | os.PathLike[str] | nn.Module = "esc-nano",
+        scale: int | None = None,
+        *,
+        device: str = "auto",
+        precision: str = "auto",
+        tile: int | None = None,
+    ) -> None:
+        if tile is not None and tile < 1:
+            raise InputError(f"The side of a tile is at least one pixel, not {tile}.")
+        self.tile = tile
+        self.device = choose_device(device)
+        self.dtype = choose_precision(precision, self.device)
+        network = model if isinstance(model, nn.Module) else from_pretrained(model, scale)
+        self.scale = _scale_of(network, scale)
+        self.network = network.eval().to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    @overload
+    def __call__(self, picture: str | os.PathLike[str], *, progress: Progress | None = None) -> Picture: ...
+
+    @overload
+    def __call__(self, picture: AnyPicture, *, progress: Progress | None = None) -> AnyPicture: ...
+
+    def __call__(self, picture: Any, *, progress: Progress | None = None) -> Any:
+        """Enlarge a picture.
+
+        Args:
+            picture: One of these; bands are grey, grey and alpha, RGB, or RGB and alpha, and numbers are
+                uint8, uint16, or floating-point in [0, 1]:
+
+                - a path, which is read
+                - a :class:`~convattn.sr.pictures.Picture`
+                - a PIL image
+                - an array (H, W) or (H, W, bands)
+                - a tensor (bands, H, W) or (N, bands, H, W) on any device
+
+            progress: Called now and then with the part that is done, up to 1.
+
+        Returns:
+            The same kind of picture with the same kind of numbers; for a path, a Picture.
+
+        Raises:
+            InputError: The picture is none of these, or memory does not suffice even for small tiles.
+        """
+        progress = progress or (lambda part: None)
+        if isinstance(picture, (str, os.PathLike)):
+            picture = read_picture(picture)
+        if isinstance(picture, Picture):
+            return replace(picture, pixels=self._array(picture.pixels, progress))
+        if isinstance(picture, Tensor):
+            return self._tensor(picture, progress)
+        if isinstance(picture, np.ndarray):
+            return self._array(picture, progress)
+        if "PIL.Image" in sys.modules and isinstance(picture, sys.modules["PIL.Image"].Image):
+            return self._pil_image(picture, progress)
+        kind = type(picture).__name__
+        raise InputError(f"A picture is a path, a PIL image, a NumPy array or a torch tensor, not {kind}.")
+
+    def _pil_image(self, image: "Image", progress: Progress) -> "Image":
+        from PIL.Image import fromarray
+
+        enlarged = fromarray(self._array(_pixels_of(image), progress))
+        untrue = {"transparency", "icc_profile"} if image.mode in ("CMYK", "LAB") else {"transparency"}
+        enlarged.info = {key: value for key, value in image.info.items() if key not in untrue}
+        return enlarged
+
+    def _array(self, array: np.ndarray, progress: Progress) -> np.ndarray:
+        if array.ndim == 2:
+            return self._array(array[..., None], progress)[..., 0]
+        if array.ndim != 3:
+            raise InputError(f"The array of a picture is (H, W) or (H, W, bands), not {array.shape}.")
+        tensor = torch.from_numpy(np.ascontiguousarray(array)).movedim(-1, 0)
+        return self._tensor(tensor, progress).movedim(0, -1).contiguous().numpy()
+
+    def _tensor(self, tensor: Tensor, progress: Progress) -> Tensor:
+        if tensor.ndim == 3:
+            return self._tensor(tensor[None], progress)[0]
+        if tensor.ndim != 4 or not 1 <= tensor.shape[1] <= 4 or 0 in tensor.shape:
+            shape = tuple(tensor.shape)
+            raise InputError(
+                f"Pictures have 1 to 4 bands and at least one pixel; (N, bands, H, W) is {shape}."
+            )
+        if tensor.dtype not in _LARGEST and not tensor.is_floating_point():
+            raise InputError(f"Pixels are uint8, uint16 or floating-point in [0, 1], not {tensor.dtype}.")
+        return self._enlarge(tensor.detach(), progress)
+
+    def _enlarge(self, picture: Tensor, progress: Progress) -> Tensor:
+        """Enlarge (N, bands, H, W): the colour, and apart from it alpha where it varies."""
+        if picture.shape[1] in (1, 3):
+            return self._run(self._apply, picture, progress)
+        colour, alpha = picture[:, :-1], picture[:, -1:]
+        if bool((alpha == alpha[:, :, :1, :1]).all()):
+            enlarged = self._run(self._apply, colour, progress)
+            return torch.cat((enlarged, alpha[:, :, :1, :1].expand(-1, -1, *enlarged.shape[2:])), 1)
+        colour = _from_unit(fill_transparent(_to_unit(colour), _to_unit(alpha)), like=colour)
+        enlarged = self._run(self._apply, colour, lambda part: progress(part / 2))
+        opacity = self._run(self._apply_to_alpha, alpha, lambda part: progress((1 + part) / 2))
+        return torch.cat((enlarged, opacity), 1)
+
+    def _run(self, apply: Apply, picture: Tensor, progress: Progress) -> Tensor:
+        """In tiles as large as memory should allow and, where it does not, in smaller and smaller ones."""
+        side = min(self.tile or self._affordable_side(picture), max(picture.shape[2:]))
+        smallest = self._step + 2 * self._context
+        while True:
+            try:
+                return self._run_in_tiles(apply, picture, side, progress)
+            except (MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error):
+                    raise
+            if side <= smallest:
+                raise InputError(
+                    f"The memory of {self.device} does not suffice, not even in tiles of {smallest} pixels; "
+                    "free some, or take a smaller model or another device."
+                )
+            side = max(side // 2, smallest)
+            empty_cache(self.device)
+
+    def _run_in_tiles(self, apply: Apply, picture: Tensor, side: int, progress: Progress) -> Tensor:
+        height, width = picture.shape[2:]
+        tiles = cut(height, width, side=side, context=self._context, step=self._step)
+        averages = SharedAverages(self.network)
+        averaged = tiles[:: math.ceil(len(tiles) / _MOST_AVERAGED)] if len(tiles) > 1 and averages else []
+        parts = (done / (len(averaged) + len(tiles)) for done in itertools.count(1))
+        enlarged = picture.new_empty(*picture.shape[:2], height * self.scale, width * self.scale)
+        with torch.inference_mode(), averages.taken():
+            for rows, columns in (tile.core for tile in averaged):
+                apply(_to_unit(picture[:, :, rows, columns], self.device))
+                progress(next(parts))
+        with torch.inference_mode(), averages.used():
+            for tile in tiles:
+                rows, columns = tile.seen
+                unit = apply(_to_unit(picture[:, :, rows, columns], self.device))
+                tile.put(_from_unit(unit, like=picture), enlarged, self.scale)
+                progress(next(parts))
+        return enlarged
+
+    def _apply(self, x: Tensor) -> Tensor:
+        """Enlarge (N, 1 or 3, h, w) in [0, 1]; grey is shown as three equal bands, which are averaged."""
+        rgb = x.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
+        half = self.dtype != torch.float32
+        with torch.autocast(self.device.type, self.dtype, enabled=half):
+            enlarged = self._forward(rgb)
+        if half and not bool(enlarged.isfinite().all()):
+            enlarged = self._forward(rgb)
+        return enlarged.float().mean(1, keepdim=True) if x.shape[1] == 1 else enlarged.float()
+
+    def _apply_to_alpha(self, alpha: Tensor) -> Tensor:
+        return limit_to_neighbours(self._apply(alpha), alpha, self.scale)
+
+    def _forward(self, x: Tensor) -> Tensor:
+        if getattr(self.network, "scale", self.scale) is None:  # a network of any scale
+            return self.network(x, (x.shape[2] * self.scale, x.shape[3] * self.scale))
+        return self.network(x)
+
+    def _affordable_side(self, picture: Tensor) -> int:
+        if max(picture.shape[2:]) <= _ALWAYS_WHOLE:
+            return _ALWAYS_WHOLE
+        memory = free_memory(self.device) * _SHARE_OF_MEMORY
+        return math.isqrt(int(memory / len(picture) / self._bytes_a_pixel))
+
+    @cached_property
+    def _bytes_a_pixel(self) -> float:
+        """Estimated from the network's largest feature map, which a picture of one window shows."""
+        sizes: list[int] = []
+
+        def look(module: nn.Module, args: object, output: object) -> None:
+            if isinstance(output, Tensor):
+                sizes.append(output.numel())
+
+        handles = [module.register_forward_hook(look) for module in self.network.modules()]
+        try:
+            with torch.inference_mode():
+                self._forward(torch.zeros(1, 3, self._step, self._step, device=self.device))
+        finally:
+            for handle in handles:
+                handle.remove()
+        return _MAPS_ALIVE * 4 * max(sizes) / self._step**2
+
+    @cached_property
+    def _step(self) -> int:
+        """Tiles start at multiples of the attention window."""
+        return max((m.window_size for m in self.network.modules() if hasattr(m, "window_size")), default=32)
+
+    @property
+    def _context(self) -> int:
+        """At least two windows and 32 pixels."""
+        return self._step * max(2, math.ceil(32 / self._step))
+
+
+def _pixels_of(image: "Image") -> np.ndarray:
+    """The pixels of a PIL image as grey or RGB, with alpha where it has transparency of any kind."""
+    if image.mode.startswith("I;16"):
+        return np.asarray(image).astype(np.uint16)
+    if image.mode in ("I", "F"):
+        raise InputError(
+            f"PIL images of mode {image.mode} have no known range; convert it to an array in [0, 1]."
+        )
+    colour = "L" if image.mode in ("1", "L", "LA", "La") else "RGB"
+    return np.asarray(image.convert(colour + "A" * image.has_transparency_data))
+
+
+def _to_unit(pixels: Tensor, device: torch.device | None = None) -> Tensor:
+    """To float32 in [0, 1]."""
+    return pixels.to(device or pixels.device).float() / _LARGEST.get(pixels.dtype, 1)
+
+
+def _from_unit(unit: Tensor, *, like: Tensor) -> Tensor:
+    """Back to the numbers and the device of a picture."""
+    unit = unit.clamp(0, 1)
+    if like.dtype in _LARGEST:
+        unit = (unit * _LARGEST[like.dtype]).round()
+    return unit.to(like.dtype).to(like.device)
+
+
+def _scale_of(network: nn.Module, scale: int | None) -> int:
+    """The scale to enlarge by, which the network must have unless it has any."""
+    own = getattr(network, "scale", None)
+    if own is None and scale is None:
+        raise InputError("This model enlarges by any scale; say by which.")
+    if own is not None and scale not in (None, own):
+        raise InputError(f"This model enlarges by {own}, not by {scale}; give scale {own} or another model.")
+    return own or scale  # type: ignore[return-value]
