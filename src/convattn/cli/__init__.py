@@ -7,6 +7,7 @@ import typer
 from convattn.cli.compare import compare
 from convattn.cli.degrade import degrade
 from convattn.cli.train import train
+from convattn.cli.upscale import upscale
 from convattn.errors import InputError
 
 __all__ = ["app", "main"]
@@ -19,6 +20,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.callback()(lambda: None)  # keeps the command's name on the line while there is but one
+app.command()(upscale)
 app.command()(train)
 app.command()(compare)
 app.command()(degrade)

@@ -11,7 +11,7 @@ __all__ = ["upscale"]
 
 def upscale(
     inputs: Annotated[
-        list[str], typer.Argument(metavar="INPUT...", help="Pictures, folders, or patterns such as '*.png'.")
+        list[str], typer.Argument(metavar="INPUT", help="Pictures, folders, or patterns such as '*.png'.")
     ],
     output: Annotated[
         Path,
@@ -46,13 +46,16 @@ def upscale(
 ) -> None:
     """Enlarge pictures: convattn upscale photo.jpg -o large.png --scale 4.
 
-    Reads PNG, JPEG, WebP, TIFF, AVIF and GIF and writes all but GIF. Transparency, 16 bits, grey, colour
-    profiles and metadata are kept; EXIF orientation is applied. Of an animation only the first frame is
+    Reads PNG, JPEG, WebP, TIFF, AVIF and GIF; writes all but GIF.
+    Transparency, 16 bits, grey, colour profiles and metadata are kept.
+    EXIF orientation is applied. Of an animation only the first frame is
     enlarged. JPEG has no transparency: it puts the picture on white.
 
-    In a folder, results have the names of their inputs, and two that would have the same are numbered. Inputs
-    are never overwritten. A picture that cannot be enlarged does not keep the others from it: what failed is
-    listed at the end, and the exit status is 1.
+    In a folder, results have the names of their inputs; two that would
+    have the same name are numbered. Inputs are never overwritten.
+
+    A picture that cannot be enlarged does not keep the others from it: what
+    failed is listed at the end, and the exit status is 1.
     """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
