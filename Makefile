@@ -18,7 +18,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 demo: demo-upscale
 
 demo-upscale: $(VENV)/.package
-	$(BIN)/convattn upscale examples --output demo-output --scale 2
+	$(BIN)/convattn upscale examples --output demo-output --scale 2 --existing overwrite
 
 test: $(VENV)/.development
 	$(BIN)/ruff check .
@@ -35,7 +35,7 @@ $(VENV)/.torch: constraints.txt
 	$(PIP_INSTALL) $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) torch
 	touch $@
 
-$(VENV)/.package: $(VENV)/.torch pyproject.toml
+$(VENV)/.package: $(VENV)/.torch pyproject.toml $(wildcard src/convattn/ops/native/kernels/*)
 	$(PIP_INSTALL) --editable .
 	touch $@
 
