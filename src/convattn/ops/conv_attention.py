@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from . import native
 from .exporting import is_exporting
 
 __all__ = ["BACKENDS", "conv_attention"]
@@ -36,7 +37,7 @@ def conv_attention(
         ValueError: The shapes do not fit together or the backend is unknown.
     """
     _check(x, large_kernel, dynamic_kernel)
-    name = backend or _choose()
+    name = backend or _choose(x, large_kernel, dynamic_kernel)
     if name not in BACKENDS:
         raise ValueError(f"unknown backend {name!r}; choose from {', '.join(BACKENDS)}")
     return BACKENDS[name](x, large_kernel, dynamic_kernel)
@@ -78,9 +79,11 @@ def _large(x: Tensor, large_kernel: Tensor) -> Tensor:
     return F.conv2d(x, large_kernel, padding=large_kernel.shape[-1] // 2, groups=groups)
 
 
-def _choose() -> str:
-    """Groups that depend on the batch cannot be exported; everywhere else they are the fastest."""
-    return "shifted" if is_exporting() else "grouped"
+def _choose(x: Tensor, large_kernel: Tensor, dynamic_kernel: Tensor) -> str:
+    """Groups that depend on the batch cannot be exported; they are the fastest of torch's own operations."""
+    if is_exporting():
+        return "shifted"
+    return "native" if native.takes(x, large_kernel, dynamic_kernel) else "grouped"
 
 
 def _check(x: Tensor, large_kernel: Tensor, dynamic_kernel: Tensor) -> None:
@@ -106,4 +109,5 @@ BACKENDS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
     "reference": _reference,
     "grouped": _grouped,
     "shifted": _shifted,
+    "native": native.register(native.conv_attention, otherwise=_grouped),
 }

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils._triton import has_triton
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from . import native
 from .exporting import is_exporting
 from .padding import reflect_pad
 
@@ -44,13 +45,25 @@ def window_attention(
     Raises:
         ValueError: The shapes do not fit together or the backend is unknown.
     """
-    heads, window = _check(q, k, v, relative_position_bias)
-    name = backend or _choose(q, relative_position_bias)
+    _check(q, k, v, relative_position_bias)
+    name = backend or _choose(q, k, v, relative_position_bias)
     if name not in BACKENDS:
         raise ValueError(f"unknown backend {name!r}; choose from {', '.join(BACKENDS)}")
-    height, width = q.shape[2:]
-    q, k, v = (_partition(_pad(x, window), heads, window) for x in (q, k, v))
-    return _merge(BACKENDS[name](q, k, v, relative_position_bias), height, width)
+    return BACKENDS[name](q, k, v, relative_position_bias)
+
+
+Backend = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
+
+
+def _by_windows(attend: Backend) -> Backend:
+    """A backend for whole maps made of one that takes windows of tokens, (N · windows, heads, w², d)."""
+
+    def backend(q: Tensor, k: Tensor, v: Tensor, table: Tensor) -> Tensor:
+        heads, window, (height, width) = len(table), _window_of(table), q.shape[2:]
+        q, k, v = (_partition(_pad(x, window), heads, window) for x in (q, k, v))
+        return _merge(attend(q, k, v, table), height, width)
+
+    return backend
 
 
 def _reference(q: Tensor, k: Tensor, v: Tensor, table: Tensor) -> Tensor:
@@ -153,20 +166,22 @@ def _window_of(table: Tensor) -> int:
     return (math.isqrt(table.shape[1]) + 1) // 2
 
 
-def _choose(q: Tensor, table: Tensor) -> str:
-    """Flex attention where it is compiled for the device, torch's fused attention everywhere else.
+def _choose(q: Tensor, k: Tensor, v: Tensor, table: Tensor) -> str:
+    """Compiled kernels where they apply, flex attention on a GPU, torch's fused attention everywhere else.
 
     Only on a CPU that learns the bias, fused attention falls back to a form slower than the definition.
     """
     if is_exporting():
         return "sdpa"
+    if native.takes(q, k, v, table):
+        return "native"
     if q.is_cuda and has_triton() and q.dtype in (torch.float16, torch.bfloat16, torch.float32):
         return "flex"
     learning = torch.is_grad_enabled() and table.requires_grad
     return "reference" if learning and q.device.type == "cpu" else "sdpa"
 
 
-def _check(q: Tensor, k: Tensor, v: Tensor, table: Tensor) -> tuple[int, int]:
+def _check(q: Tensor, k: Tensor, v: Tensor, table: Tensor) -> None:
     if q.ndim != 4 or q.shape != k.shape or q.shape != v.shape:
         raise ValueError("window_attention takes q, k and v of one shape (N, heads · d, H, W)")
     if table.ndim != 2:
@@ -177,11 +192,11 @@ def _check(q: Tensor, k: Tensor, v: Tensor, table: Tensor) -> tuple[int, int]:
         raise ValueError(f"relative_position_bias must have (2w − 1)² columns for some w, not {columns}")
     if q.shape[1] % heads:
         raise ValueError(f"{q.shape[1]} channels cannot be shared among {heads} heads")
-    return heads, (side + 1) // 2
 
 
-BACKENDS: dict[str, Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]] = {
-    "reference": _reference,
-    "sdpa": _sdpa,
-    "flex": _flex,
+BACKENDS: dict[str, Backend] = {
+    "reference": _by_windows(_reference),
+    "sdpa": _by_windows(_sdpa),
+    "flex": _by_windows(_flex),
+    "native": native.register(native.window_attention, otherwise=_by_windows(_sdpa)),
 }

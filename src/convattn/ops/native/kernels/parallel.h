@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <new>
 #include <thread>
 #include <vector>
 
@@ -20,10 +21,16 @@ void parallel_for(int64_t count, int threads, const Task& task) {
     const Task& task;
     int64_t count;
     std::atomic<int64_t> next{0};
+    std::atomic<bool> failed{false};
 
-    static void run(void* data) {
+    // An exception must not leave a thread; the only one is a lack of memory.
+    static void run(void* data) noexcept {
       auto& region = *static_cast<Region*>(data);
-      for (int64_t i; (i = region.next.fetch_add(1)) < region.count;) region.task(i);
+      try {
+        for (int64_t i; (i = region.next.fetch_add(1)) < region.count;) region.task(i);
+      } catch (const std::bad_alloc&) {
+        region.failed = true;
+      }
     }
   } region{task, count};
 
@@ -38,6 +45,7 @@ void parallel_for(int64_t count, int threads, const Task& task) {
     Region::run(&region);
     for (auto& thread : others) thread.join();
   }
+  if (region.failed) throw std::bad_alloc();
 }
 
 }  // namespace convattn

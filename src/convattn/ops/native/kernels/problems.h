@@ -24,6 +24,27 @@ struct WindowAttention {
   int64_t pictures, heads, head_dim, height, width, window;
 };
 
+// x * large_kernel + x * dynamic_kernel, the first convolution dense and the second depthwise, zero-padded.
+struct ConvAttention {
+  Map x, out;                   // the channels of a pixel lie together
+  const float* large_kernel;    // (channels, channels, size, size), contiguous
+  const float* dynamic_kernel;  // (pictures, channels, dynamic_size, dynamic_size), contiguous
+  int64_t pictures, channels, height, width, size, dynamic_size;
+
+  // Whether the large kernel is the same under all flips and rotations.
+  bool symmetric() const {
+    for (int64_t i = 0; i < channels * channels; ++i) {
+      const float* kernel = large_kernel + i * size * size;
+      for (int64_t y = 0; y < size; ++y)
+        for (int64_t x = 0; x < size; ++x) {
+          const float value = kernel[y * size + x];
+          if (value != kernel[x * size + y] || value != kernel[y * size + size - 1 - x]) return false;
+        }
+    }
+    return true;
+  }
+};
+
 // Memory on a border of cache lines, not initialised.
 class Buffer {
  public:

@@ -18,6 +18,15 @@ INLINE Vector splat(float x) { return x - Vector{}; }
 
 INLINE Vector max(Vector a, Vector b) { return a > b ? a : b; }
 
+// Added to scores at LANES − n: the first n stay, the others become −∞.
+struct Mask {
+  float values[2 * LANES];
+  constexpr Mask() : values() {
+    for (int i = LANES; i < 2 * LANES; ++i) values[i] = -INFINITY;
+  }
+};
+static constexpr Mask MASK;
+
 INLINE float sum_of(Vector v) {
   float sum = 0;
   for (int i = 0; i < LANES; ++i) sum += v[i];
@@ -30,17 +39,19 @@ INLINE float max_of(Vector v) {
   return most;
 }
 
-// 2^x for x < 127, with a relative error below 2e-7; 2^−126 where x is less.
+// 2^x for −126 ≤ x < 127, with a relative error below 2e-7.
 INLINE Vector exp2(Vector x) {
   const Vector shift = splat(12582912.0f);  // 1.5 · 2²³: adding it rounds to a whole number in the low bits
-  x = max(x, splat(-126.0f));
   const Vector shifted = x + shift;
   const Vector f = x - (shifted - shift);
-  Vector p = splat(EXP2_5);
-  p = p * f + EXP2_4;
-  p = p * f + EXP2_3;
-  p = p * f + EXP2_2;
-  p = p * f + EXP2_1;
+  Vector p = splat(0.00132647273f);
+  p = p * f + 0.00967151299f;
+  p = p * f + 0.0555073358f;
+  p = p * f + 0.240222424f;
+  p = p * f + 0.693147004f;
   p = p * f + 1.0f;
   return (Vector)((Integers)p + ((Integers)shifted << 23));
 }
+
+// 2^−126 where x is less than −126. The order of the arguments keeps NaN.
+INLINE Vector at_least_smallest_exponent(Vector x) { return max(splat(-126.0f), x); }

@@ -38,7 +38,6 @@ class WindowAttentionKernel {
   static constexpr float LOG2E = 1.4426950408889634f;
   static constexpr float SAFE = 80;  // sums of 2^±80 neither overflow nor lose anything
 
-  static int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
   int64_t vectors_a_row() const { return (p_.window + LANES - 1) / LANES; }
 
   void scale_table(int64_t head) {
@@ -109,11 +108,7 @@ class WindowAttentionKernel {
           const int64_t pixel = std::min(first + r, count - 1);
           take_query(r, pixel / width, pixel % width);
         }
-        if (a.ragged_) {
-          attend_block<true>();
-        } else {
-          attend_block<false>();
-        }
+        attend_block();
         for (int r = 0; r < QUERIES && first + r < count; ++r) {
           const int64_t pixel = first + r;
           float* to = a.p_.out.at(picture, channel, top + pixel / width, left + pixel % width);
@@ -137,23 +132,34 @@ class WindowAttentionKernel {
 
     // Subtracting anything from all scores of a query leaves its result as it is. By Cauchy and Schwarz most
     // need nothing subtracted to be safe; others need their greatest, which takes a pass over the keys.
-    template <bool RAGGED>
     void attend_block() {
+      const bool safe = *std::max_element(bound, bound + QUERIES) < SAFE;
       for (int r = 0; r < QUERIES; ++r) subtracted[r] = 0;
-      if (!(*std::max_element(bound, bound + QUERIES) < SAFE)) subtract_greatest<RAGGED>();
+      if (!safe) subtract_greatest();
+      if (safe && !a.ragged_) {
+        sum_values<true>();
+      } else {
+        sum_values<false>();
+      }
+    }
 
+    // PLAIN: every lane holds a key and nothing is subtracted.
+    template <bool PLAIN>
+    void sum_values() {
       Vector total[QUERIES] = {};
       std::fill(sums + 0, sums + QUERIES * a.value_dim_, 0.0f);
       for (int64_t pair = 0; pair < a.vectors_ / 2; ++pair) {
         Vector score[QUERIES][2];
-        scores<RAGGED>(pair, score);
+        scores<PLAIN>(pair, score);
         alignas(64) float weights[QUERIES][KEYS];
         UNROLL(8)
         for (int r = 0; r < QUERIES; ++r) {
-          const Vector w0 = exp2(score[r][0]), w1 = exp2(score[r][1]);
-          total[r] += w0 + w1;
-          store(weights[r], w0);
-          store(weights[r] + LANES, w1);
+          UNROLL(2)
+          for (int j = 0; j < 2; ++j) {
+            const Vector weight = exp2(PLAIN ? score[r][j] : at_least_smallest_exponent(score[r][j]));
+            total[r] += weight;
+            store(weights[r] + j * LANES, weight);
+          }
         }
         for (int64_t c = 0; c < a.value_dim_; c += VALUES * LANES) accumulate(pair, c, weights);
       }
@@ -163,26 +169,25 @@ class WindowAttentionKernel {
       }
     }
 
-    template <bool RAGGED>
     void subtract_greatest() {
       Vector greatest[QUERIES];
       for (auto& g : greatest) g = splat(-INFINITY);
       for (int64_t pair = 0; pair < a.vectors_ / 2; ++pair) {
         Vector score[QUERIES][2];
-        scores<RAGGED>(pair, score);
+        scores<false>(pair, score);
         for (int r = 0; r < QUERIES; ++r) greatest[r] = max(greatest[r], max(score[r][0], score[r][1]));
       }
       for (int r = 0; r < QUERIES; ++r) subtracted[r] = max_of(greatest[r]);
     }
 
-    template <bool RAGGED>
+    template <bool PLAIN>
     INLINE void scores(int64_t pair, Vector (&score)[QUERIES][2]) const {
       UNROLL(8)
       for (int r = 0; r < QUERIES; ++r) {
         UNROLL(2)
         for (int j = 0; j < 2; ++j) {
-          score[r][j] = load(bias[r] + bias_offset[2 * pair + j]) - subtracted[r];
-          if (RAGGED) score[r][j] += load(MASK + LANES - lanes[2 * pair + j]);
+          score[r][j] = load(bias[r] + bias_offset[2 * pair + j]);
+          if (!PLAIN) score[r][j] += load(MASK.values + LANES - lanes[2 * pair + j]) - subtracted[r];
         }
       }
       const float* key = keys + pair * KEYS * a.p_.head_dim;

@@ -1,0 +1,59 @@
+// Products of pixels with a matrix. Included once for each instruction set, inside its namespace.
+
+// How many pixels share each vector of the matrix that is loaded: as many as leave the registers to the sums.
+constexpr int pixels_at_once(int vectors) {
+  return REGISTERS == 32 ? (vectors == 1 ? 16 : 8) : (vectors == 1 ? 8 : 4);
+}
+static constexpr int PIXELS = pixels_at_once(1);  // buffers of pixels are padded to a multiple of this
+
+constexpr int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
+
+template <int VECTORS>
+INLINE void multiply_columns(const float* in, int64_t in_stride, int64_t depth, const float* matrix, int64_t columns,
+                             float* out, int64_t out_stride) {
+  constexpr int ROWS = pixels_at_once(VECTORS);
+  Vector sum[ROWS][VECTORS];
+  UNROLL(16)
+  for (int r = 0; r < ROWS; ++r)
+    UNROLL(3)
+    for (int j = 0; j < VECTORS; ++j) sum[r][j] = load(out + r * out_stride + j * LANES);
+  for (int64_t k = 0; k < depth; ++k, matrix += columns) {
+    Vector row[VECTORS];
+    UNROLL(3)
+    for (int j = 0; j < VECTORS; ++j) row[j] = load(matrix + j * LANES);
+    UNROLL(16)
+    for (int r = 0; r < ROWS; ++r)
+      UNROLL(3)
+      for (int j = 0; j < VECTORS; ++j) sum[r][j] += in[r * in_stride + k] * row[j];
+  }
+  UNROLL(16)
+  for (int r = 0; r < ROWS; ++r)
+    UNROLL(3)
+    for (int j = 0; j < VECTORS; ++j) store(out + r * out_stride + j * LANES, sum[r][j]);
+}
+
+template <int VECTORS>
+INLINE void multiply_block(int64_t pixels, const float* in, int64_t in_stride, int64_t depth, const float* matrix,
+                           int64_t columns, float* out, int64_t out_stride) {
+  for (int64_t p = 0; p < pixels; p += pixels_at_once(VECTORS))
+    multiply_columns<VECTORS>(in + p * in_stride, in_stride, depth, matrix, columns, out + p * out_stride, out_stride);
+}
+
+// out[p][j] += Σ_k in[p][k] · matrix[k][j]. ``columns`` is a multiple of LANES; ``in`` and ``out`` have room for
+// a multiple of PIXELS.
+inline void multiply(int64_t pixels, const float* in, int64_t in_stride, int64_t depth, const float* matrix,
+                     int64_t columns, float* out, int64_t out_stride) {
+  for (int64_t j = 0; j < columns;) {
+    const int64_t left = (columns - j) / LANES;
+    if (left == 1) {
+      multiply_block<1>(pixels, in, in_stride, depth, matrix + j, columns, out + j, out_stride);
+      j += LANES;
+    } else if (left == 2 || left == 4) {
+      multiply_block<2>(pixels, in, in_stride, depth, matrix + j, columns, out + j, out_stride);
+      j += 2 * LANES;
+    } else {
+      multiply_block<3>(pixels, in, in_stride, depth, matrix + j, columns, out + j, out_stride);
+      j += 3 * LANES;
+    }
+  }
+}

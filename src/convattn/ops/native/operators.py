@@ -1,0 +1,86 @@
+"""The operators by compiled kernels, and how torch gets to know them."""
+
+import inspect
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .library import ConvAttention, Map, WindowAttention, library, run
+
+__all__ = ["conv_attention", "register", "takes", "window_attention"]
+
+
+def takes(*tensors: Tensor) -> bool:
+    """Whether the kernels are the right choice: there, made for these tensors, and no gradient is wanted."""
+    learning = torch.is_grad_enabled() and any(x.requires_grad for x in tensors)
+    return _fit(*tensors) and not learning
+
+
+def register(kernel: Callable[..., Tensor | None], otherwise: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Make an operation that torch can differentiate and compile into a graph.
+
+    Args:
+        kernel: Computes a map shaped like its first argument; gives None for what it is not made for.
+        otherwise: Computes the same from torch's own operations: what the kernel leaves, and gradients.
+
+    Returns:
+        ``torch.ops.convattn.<name of the kernel>``, whose result lies in channels-last memory.
+    """
+
+    def forward(*args: Tensor) -> Tensor:
+        out = kernel(*args) if _fit(*args) else None
+        return _channels_last(otherwise(*args)) if out is None else out
+
+    def fake(*args: Tensor) -> Tensor:
+        return torch.empty_like(args[0], memory_format=torch.channels_last)
+
+    def keep(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        inputs = [x.detach().requires_grad_(x.is_floating_point()) for x in ctx.saved_tensors]
+        with torch.enable_grad():
+            out = otherwise(*inputs)
+        return torch.autograd.grad(out, inputs, grad)
+
+    parameters = ", ".join(f"Tensor {name}" for name in inspect.signature(kernel).parameters)
+    operation = torch.library.custom_op(
+        f"convattn::{kernel.__name__}", forward, mutates_args=(), schema=f"({parameters}) -> Tensor"
+    )
+    operation.register_fake(fake)
+    operation.register_autograd(backward, setup_context=keep)
+    return operation
+
+
+def conv_attention(x: Tensor, large_kernel: Tensor, dynamic_kernel: Tensor) -> Tensor | None:
+    """As the operator, for a dense kernel that is equal to all its flips and rotations."""
+    if large_kernel.shape[1] != x.shape[1]:
+        return None
+    large_kernel, dynamic_kernel = large_kernel.contiguous(), dynamic_kernel.contiguous()
+    x = x if x.stride(1) == 1 else _channels_last(x)
+    out = torch.empty_like(x, memory_format=torch.channels_last)
+    sizes = (*x.shape, large_kernel.shape[-1], dynamic_kernel.shape[-1])
+    kernels = (large_kernel.data_ptr(), dynamic_kernel.data_ptr())
+    return out if run("conv_attention", ConvAttention(Map.of(x), Map.of(out), *kernels, *sizes)) else None
+
+
+def window_attention(q: Tensor, k: Tensor, v: Tensor, relative_position_bias: Tensor) -> Tensor:
+    """As the operator; memory grows with the map only."""
+    table = relative_position_bias.contiguous()
+    out = torch.empty_like(q, memory_format=torch.channels_last)
+    pictures, channels, height, width = q.shape
+    heads, window = len(table), (math.isqrt(table.shape[1]) + 1) // 2
+    sizes = (pictures, heads, channels // heads, height, width, window)
+    run("window_attention", WindowAttention(*map(Map.of, (q, k, v, out)), table.data_ptr(), *sizes))
+    return out
+
+
+def _fit(*tensors: Tensor) -> bool:
+    return library is not None and all(x.device.type == "cpu" and x.dtype == torch.float32 for x in tensors)
+
+
+def _channels_last(x: Tensor) -> Tensor:
+    return x.contiguous(memory_format=torch.channels_last)

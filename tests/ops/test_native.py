@@ -1,0 +1,174 @@
+"""The compiled kernels: exact for every instruction set, layout and size, and known to torch."""
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import Tensor
+
+from convattn.layers import mean_over_symmetries
+from convattn.ops import conv_attention, window_attention
+from convattn.ops.native import operators
+from convattn.ops.native.library import _load, library
+from convattn.sr.networks import build
+
+pytestmark = pytest.mark.skipif(library is None, reason="the kernels are not built here")
+
+
+@pytest.fixture(params=["sse2", "avx2", "avx512", "vector128"])
+def instruction_set(request: pytest.FixtureRequest) -> Iterator[str]:
+    if not library.convattn_use_instruction_set(request.param.encode()):
+        pytest.skip(f"this processor has no {request.param}")
+    yield request.param
+    library.convattn_use_instruction_set(None)
+
+
+def window_input(
+    pictures: int, heads: int, depth: int, height: int, width: int, window: int, *, scale: float = 1
+) -> list[Tensor]:
+    qkv = torch.randn(pictures, 3 * heads * depth, height, width).to(memory_format=torch.channels_last)
+    return [*(qkv * scale).chunk(3, 1), torch.randn(heads, (2 * window - 1) ** 2)]
+
+
+def conv_input(
+    pictures: int, channels: int, height: int, width: int, *, size: int = 13, dynamic_size: int = 3
+) -> list[Tensor]:
+    x = torch.randn(pictures, channels + 3, height, width).to(memory_format=torch.channels_last)
+    large_kernel = mean_over_symmetries(torch.randn(channels, channels, size, size)) / size
+    return [x[:, :channels], large_kernel, torch.randn(pictures, channels, dynamic_size, dynamic_size)]
+
+
+def assert_exact(operator, args: list[Tensor], tolerance: float = 1e-5) -> None:
+    expected = operator(*(x.double() for x in args), backend="reference")
+    out = operator(*args, backend="native")
+    assert out.shape == expected.shape
+    assert (out - expected).abs().max() <= tolerance * expected.abs().max()
+
+
+WINDOW_CASES = {
+    "one window": (1, 1, 16, 32, 32, 32),
+    "batch and padding": (2, 2, 16, 21, 35, 16),
+    "window of no vector": (1, 3, 8, 20, 9, 7),
+    "one and a half vectors": (1, 1, 16, 30, 20, 24),
+    "deep heads": (1, 2, 40, 16, 16, 8),
+    "shallow heads": (1, 4, 3, 9, 9, 5),
+    "one pixel": (1, 1, 16, 1, 1, 8),
+    "a line": (1, 1, 8, 1, 37, 12),
+}
+
+
+@pytest.mark.parametrize("case", WINDOW_CASES.values(), ids=WINDOW_CASES)
+def test_window_attention_is_exact(case: tuple, instruction_set: str) -> None:
+    assert_exact(window_attention, window_input(*case))
+
+
+@pytest.mark.parametrize("window", [7, 16])
+def test_large_scores_are_safe(window: int, instruction_set: str) -> None:
+    q, k, v, table = window_input(1, 2, 16, 16, 16, window, scale=10)  # scores of hundreds
+    assert_exact(window_attention, [q, k, v, table], tolerance=1e-4)
+    assert_exact(window_attention, [q, k, v, table - 500], tolerance=1e-4)
+
+
+def test_nan_is_not_hidden(instruction_set: str) -> None:
+    q, k, v, table = window_input(1, 1, 16, 8, 16, 8)
+    k[0, 3, 2, 2] = torch.nan
+    out = window_attention(q, k, v, table, backend="native")
+    assert out[..., :8].isnan().all()
+    assert not out[..., 8:].isnan().any()
+
+
+CONV_CASES = {
+    "as published": (1, 16, 24, 40),
+    "batch": (2, 16, 9, 70),
+    "few channels": (1, 5, 20, 11),
+    "many channels": (1, 48, 10, 12),
+    "one pixel": (1, 16, 1, 1),
+    "a line": (1, 8, 1, 30),
+}
+
+
+@pytest.mark.parametrize("case", CONV_CASES.values(), ids=CONV_CASES)
+def test_conv_attention_is_exact(case: tuple, instruction_set: str) -> None:
+    assert_exact(conv_attention, conv_input(*case))
+
+
+@pytest.mark.parametrize(("size", "dynamic_size"), [(1, 1), (3, 3), (7, 1), (9, 5)])
+def test_conv_attention_of_any_kernel_size(size: int, dynamic_size: int, instruction_set: str) -> None:
+    assert_exact(conv_attention, conv_input(1, 6, 14, 10, size=size, dynamic_size=dynamic_size))
+
+
+@pytest.mark.parametrize("tap", [(0, 1), (3, 4), (12, 0)])
+def test_a_kernel_that_lacks_a_symmetry_is_not_folded(tap: tuple[int, int]) -> None:
+    x, large_kernel, dynamic_kernel = conv_input(1, 4, 15, 15)
+    large_kernel[2, 1][tap] += 1
+    assert_exact(conv_attention, [x, large_kernel, dynamic_kernel])
+
+
+@pytest.mark.parametrize(
+    ("operator", "args"),
+    [(window_attention, window_input(1, 2, 16, 20, 20, 8)), (conv_attention, conv_input(1, 16, 20, 20))],
+    ids=["window_attention", "conv_attention"],
+)
+class TestEveryOperator:
+    def test_any_memory_format(self, operator, args: list[Tensor]) -> None:
+        contiguous = [x.contiguous() for x in args]
+        assert torch.equal(operator(*contiguous, backend="native"), operator(*args, backend="native"))
+        mirrored = [x.flip(-1).contiguous().flip(-1) for x in args]
+        assert torch.equal(operator(*mirrored, backend="native"), operator(*args, backend="native"))
+
+    def test_input_is_left_alone(self, operator, args: list[Tensor]) -> None:
+        copies = [x.clone() for x in args]
+        operator(*args, backend="native")
+        assert all(map(torch.equal, args, copies))
+
+    def test_threads_change_nothing(self, operator, args: list[Tensor]) -> None:
+        threads, outs = torch.get_num_threads(), []
+        for count in (1, 2, 5):
+            torch.set_num_threads(count)
+            outs.append(operator(*args, backend="native"))
+        torch.set_num_threads(threads)
+        assert torch.equal(outs[0], outs[1])
+        assert torch.equal(outs[0], outs[2])
+
+    def test_gradients_are_the_references(self, operator, args: list[Tensor]) -> None:
+        inputs = [x.detach().requires_grad_() for x in args]
+        outs = [operator(*inputs, backend=name) for name in ("native", "reference")]
+        grads = [torch.autograd.grad(out.square().sum(), inputs) for out in outs]
+        for ours, theirs in zip(*grads, strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-3)
+
+    def test_compiles_into_one_graph(self, operator, args: list[Tensor]) -> None:
+        compiled = torch.compile(
+            lambda *a: operator(*a, backend="native") + 1, backend="aot_eager", fullgraph=True
+        )
+        torch.testing.assert_close(compiled(*args), operator(*args, backend="native") + 1)
+
+    def test_keeps_torch_rules(self, operator, args: list[Tensor]) -> None:
+        torch.library.opcheck(getattr(torch.ops.convattn, operator.__name__).default, args)
+
+
+@pytest.mark.parametrize("size", [(32, 48), (17, 5)])
+def test_a_network_is_the_same_with_and_without(size: tuple[int, int]) -> None:
+    network, x = build("esc-nano", 2).eval(), torch.rand(2, 3, *size)
+    expected = network(x)  # wants gradients, so it is made of torch's own operations
+    with torch.no_grad():
+        torch.testing.assert_close(network(x), expected, rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+def test_chosen_for_inference_in_float32_only() -> None:
+    x = torch.rand(1, 1, 1, 1)
+    assert operators.takes(x)
+    assert not operators.takes(x.double())
+    assert not operators.takes(x.to("meta"))
+    with torch.enable_grad():
+        assert not operators.takes(x.clone().requires_grad_())
+
+
+def test_says_so_where_it_was_not_built(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.warns(RuntimeWarning, match="compiled kernels"):
+        assert _load(tmp_path) is None
+    monkeypatch.setattr(operators, "library", None)
+    args = conv_input(1, 4, 8, 8)
+    assert not operators.takes(*args)
+    assert_exact(conv_attention, args)
