@@ -1,7 +1,9 @@
 import math
 import shutil
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ from torch import nn
 pytest.importorskip("ultralytics")
 
 from convattn.errors import InputError
-from convattn.yolo.comparison import Budget, Comparison, notes, summarize, tables, write_report
+from convattn.yolo.comparison import Budget, Comparison, notes, summarize, tables, training, write_report
 from convattn.yolo.comparison.accuracy import average_precision, coco_format, count_by_size, ground_truth
 from convattn.yolo.comparison.cost import measure_costs
 from convattn.yolo.comparison.dataset import resolve_dataset
@@ -268,6 +270,19 @@ def test_only_what_is_missing_is_trained_again_and_comes_out_the_same(
     assert [(step.run.model, step.run.seed) for step in again.train_missing("cpu")] == [("yolo26n", 1)]
     assert torch.equal(_weights(again, "yolo26n/seed-1"), before)
     assert not torch.equal(before, other_seed)
+
+
+def test_no_picture_loses_its_detections_on_a_slow_machine(
+    finished: Comparison, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ultralytics' non-maximum suppression drops what is left of a batch after some seconds."""
+    measured = []
+    monkeypatch.setattr(training, "average_precision", lambda _, detections: measured.extend(detections))
+    monkeypatch.setattr("ultralytics.utils.nms.time", SimpleNamespace(time=count(step=100).__next__))
+    folder = finished.folder / "runs" / "yolo26n" / "seed-0"
+    data = finished.folder / "data.yaml"
+    training.evaluate(finished.candidates[0], finished.budget, data, folder, "cpu", finished.truth)
+    assert {detection["image_id"] for detection in measured} == {1, 2, 3}
 
 
 def test_another_budget_or_another_model_of_the_name_is_refused(finished: Comparison, squares: Path) -> None:

@@ -275,7 +275,7 @@ def evaluate(
     model.val(
         data=str(data),
         imgsz=candidate.imgsz,
-        batch=budget.batch,
+        batch=1,  # ultralytics' suppression gives up on what is left of a batch when it takes long
         workers=budget.workers,
         device=device,
         save_json=True,
