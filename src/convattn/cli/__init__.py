@@ -6,6 +6,7 @@ import typer
 
 from convattn.cli.compare import compare
 from convattn.cli.degrade import degrade
+from convattn.cli.evaluate import evaluate
 from convattn.cli.train import train
 from convattn.cli.upscale import upscale
 from convattn.errors import InputError
@@ -19,9 +20,9 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-app.callback()(lambda: None)  # keeps the command's name on the line while there is but one
 app.command()(upscale)
 app.command()(train)
+app.command()(evaluate)
 app.command()(compare)
 app.command()(degrade)
 

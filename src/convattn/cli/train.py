@@ -8,7 +8,9 @@ __all__ = ["train"]
 
 
 def train(
-    recipe: Annotated[str, typer.Argument(help="A YAML file, or the name of a bundled recipe such as esc-nano.")],
+    recipe: Annotated[
+        str, typer.Argument(help="A YAML file, or the name of a bundled recipe such as esc-nano.")
+    ],
     settings: Annotated[
         list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Changes to the recipe.")
     ] = None,
@@ -20,4 +22,4 @@ def train(
 
     from convattn.sr import training
 
-    typer.echo(f"The weights are in {training.train(chosen)}.")
+    training.train(chosen)

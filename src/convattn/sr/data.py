@@ -11,45 +11,26 @@ from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
 from convattn.errors import InputError
+from convattn.sr.pictures import find_pictures, read_picture
 from convattn.sr.resize import resize_bicubic
 
-__all__ = ["MARGIN", "PatchStream", "PictureFolder", "find_pictures", "make_pair", "read_rgb"]
+__all__ = ["MARGIN", "PatchStream", "PictureFolder", "crop_with_margin", "make_pair", "read_rgb"]
 
 MARGIN = 2
-"""Low-resolution pixels around a patch that its border pixels are made of (the kernel reaches 2 to each side)."""
-
-_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".avif", ".ppm", ".jxl"}
-
-
-def find_pictures(folder: str | Path) -> list[Path]:
-    """Return the picture files in a folder and in the folders within it, sorted.
-
-    Raises:
-        InputError: if the folder is missing or holds no picture.
-    """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise InputError(f"{folder} is not a folder; give a folder of pictures.")
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES and path.is_file())
-    if not paths:
-        raise InputError(f"The folder {folder} holds no pictures (png, jpg, webp, tif, bmp, avif, ppm or jxl).")
-    return paths
+"""Low-resolution pixels on each side of a patch that its border pixels are made of, too."""
 
 
 def read_rgb(path: str | Path) -> Tensor:
     """Read a picture file as 8-bit RGB: ``uint8`` (3, H, W); grey is repeated, alpha is dropped.
 
     Raises:
-        InputError: if the file cannot be decoded as a picture.
+        InputError: if the file is missing or cannot be read as a picture.
     """
-    import pyvips
-
-    try:
-        image = pyvips.Image.new_from_file(str(path))
-        pixels = image.colourspace("srgb").cast("uchar").extract_band(0, n=3).numpy()
-    except pyvips.Error as error:
-        raise InputError(f"{path} cannot be read as a picture; repair it or take it out.") from error
-    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+    pixels = read_picture(path).pixels
+    if pixels.dtype == np.uint16:
+        pixels = ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    colours = pixels[..., :3] if pixels.shape[-1] >= 3 else pixels[..., :1].repeat(3, axis=-1)
+    return torch.from_numpy(np.ascontiguousarray(colours.transpose(2, 0, 1)))
 
 
 class PictureFolder:

@@ -1,6 +1,7 @@
 """Recipes: everything that a training depends on, as a plain YAML file and as a checked dataclass."""
 
 import difflib
+import math
 import typing
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -112,11 +113,13 @@ class Recipe:
         """The run folder."""
         return Path(self.run or f"runs/{self.network}-x{self.scale}")
 
+    @property
+    def weights(self) -> Path:
+        """The file in the run folder that the averaged weights are written to."""
+        return self.folder / f"{self.network}-x{self.scale}.safetensors"
+
     def rate(self, step: int) -> float:
         """Return the share of the full learning rate that the step after ``step`` steps takes."""
-        # cosine in torch-free arithmetic, so that the schedule can be drawn without a training
-        import math
-
         warm = min(1.0, (step + 1) / self.warmup) if self.warmup else 1.0
         if self.schedule == "cosine":
             return warm * 0.5 * (1 + math.cos(math.pi * min(step / self.steps, 1)))

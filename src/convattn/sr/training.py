@@ -1,4 +1,4 @@
-"""Training of the classic networks: L1 loss on bicubic pairs, AdamW, an average of the weights that is kept."""
+"""Training of the classic networks: L1 loss on bicubic pairs, AdamW, and an average of the weights."""
 
 import logging
 import os
@@ -18,16 +18,23 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 
 from convattn.errors import InputError
+from convattn.files import replacing
 from convattn.sr.data import PatchStream, PictureFolder, make_pair
+from convattn.sr.evaluation import evaluate, mean_scores, pairs, with_network
 from convattn.sr.networks import build
+from convattn.sr.pictures import Picture, write_picture
 from convattn.sr.recipe import Recipe
+from convattn.sr.resize import resize_bicubic
+from convattn.sr.weights import load_network, save_network, transfer_scale
 
 try:
     import lightning as L
     from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 except ImportError as error:
-    raise InputError('Training needs more packages; install them with: pip install "convattn[train]".') from error
+    raise InputError(
+        'Training needs more packages; install them with: pip install "convattn[train]".'
+    ) from error
 
 __all__ = ["Training", "train"]
 
@@ -41,7 +48,7 @@ class Training(L.LightningModule):
         super().__init__()
         self.recipe = recipe
         self.pictures = pictures
-        self.network = network.to(memory_format=torch.channels_last)
+        self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(recipe.average))
         self.average.requires_grad_(False)
         if recipe.compile:
@@ -97,14 +104,54 @@ class Training(L.LightningModule):
 
     def export(self, path: Path) -> None:
         """Write the averaged weights as safetensors."""
-        try:
-            from convattn.sr.weights import save_network
-        except ImportError:
-            torch.save(self.average.module.state_dict(), path.with_suffix(".pt"))
-            return
-
-        about = {"steps": str(self.global_step), "seed": str(self.recipe.seed), "recipe": self.recipe.network}
+        about = {"steps": self.global_step, "seed": self.recipe.seed}
         save_network(self.average.module, path, metadata=about)
+
+
+class _Validation(L.Callback):
+    """Measures the average on the validation pictures every so often, by the published protocol."""
+
+    def __init__(self, folder: str, recipe: Recipe) -> None:
+        self.recipe = recipe
+        self.pairs = list(pairs(folder, recipe.scale, pipeline="uint8"))
+        self.psnr: float | None = None
+
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: Training, *_: Any) -> None:  # type: ignore[override]
+        if trainer.global_step % self.recipe.validate_every and trainer.global_step != self.recipe.steps:
+            return
+        method = with_network(pl_module.average.module, self.recipe.scale, pl_module.device)
+        if trainer.is_global_zero:
+            self.psnr = mean_scores(evaluate(method, self.pairs, self.recipe.scale))[0].psnr
+            for logger in trainer.loggers:
+                logger.log_metrics({"psnr": self.psnr}, trainer.global_step - 1)
+
+
+class _Samples(L.Callback):
+    """Shows some patches now and then: bicubic, as the network makes them, and as they should be."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe = recipe
+
+    def on_train_batch_end(  # type: ignore[override]
+        self,
+        trainer: L.Trainer,
+        pl_module: Training,
+        outputs: Any,
+        batch: tuple[Tensor, Tensor],
+        batch_idx: int,
+    ) -> None:
+        step = trainer.global_step
+        if step % self.recipe.samples_every or not trainer.is_global_zero:
+            return
+        low, high = (patches[:4] for patches in batch)
+        with torch.no_grad():
+            result = pl_module.average.module(low)
+        columns = torch.cat([resize_bicubic(low, self.recipe.scale), result, high], dim=-1)
+        sheet = torch.cat(list(columns), dim=-2).clamp(0, 1).mul(255).round().to(torch.uint8).cpu()
+        write_picture(Picture(sheet.permute(1, 2, 0).numpy()), self.recipe.folder / "samples" / f"{step}.png")
+        for logger in trainer.loggers:
+            if isinstance(logger, TensorBoardLogger):
+                logger.experiment.add_image("bicubic, network, truth", sheet, step)
 
 
 class _Keeper(L.Callback):
@@ -141,22 +188,25 @@ class _Keeper(L.Callback):
         trainer.save_checkpoint(unfinished)
         if trainer.is_global_zero:
             os.replace(unfinished, path)
-            training.export(self.recipe.folder / f"{self.recipe.network}-x{self.recipe.scale}.safetensors")
+            training.export(self.recipe.weights)
         trainer.strategy.barrier()
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._restore()
 
-    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+    def on_exception(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
+    ) -> None:
         self._restore()
 
 
 class _Progress(L.Callback):
     """A bar with the loss, the last validation PSNR and the time left."""
 
-    def __init__(self, recipe: Recipe) -> None:
+    def __init__(self, recipe: Recipe, validation: _Validation | None) -> None:
         self.recipe = recipe
-        text = TextColumn("loss {task.fields[loss]:.5f}  {task.fields[psnr]}")
+        self.validation = validation
+        text = TextColumn("loss {task.fields[loss]:.5f} {task.fields[psnr]}")
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), text)
         self.bar = Progress(*columns, TimeRemainingColumn(), speed_estimate_period=300)
 
@@ -172,7 +222,13 @@ class _Progress(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         if trainer.global_step % self.recipe.log_every == 0:
-            self.bar.update(self.task, completed=trainer.global_step, loss=float(outputs["loss"]))
+            psnr = f"PSNR-Y {self.validation.psnr:.2f} dB" if self.validation and self.validation.psnr else ""
+            loss = float(outputs["loss"])
+            self.bar.update(self.task, completed=trainer.global_step, loss=loss, psnr=psnr)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.is_global_zero:
+            self.bar.console.print(f"The weights are in {self.recipe.weights}.")
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         self.bar.stop()
@@ -184,51 +240,67 @@ def train(recipe: Recipe) -> Path:
     A run folder that holds a checkpoint is gone on with, to the same end as if it had never stopped.
 
     Raises:
-        InputError: if the recipe's data, weights or run folder cannot be used, or the training is interrupted.
+        InputError: if the data, weights or run folder cannot be used, or the training is interrupted.
     """
-    folder = recipe.folder
     checkpoint = _checkpoint_to_resume(recipe)
     if recipe.threads:
         torch.set_num_threads(recipe.threads)
     torch.manual_seed(recipe.seed)
     network = build(recipe.network, recipe.scale)
-    if recipe.start_from and not checkpoint:
-        from convattn.sr.weights import load_network, transfer_scale
-
-        network.load_state_dict(transfer_scale(load_network(recipe.start_from).state_dict(), recipe.scale))
+    if recipe.start_from:
+        _start_from(network, recipe.start_from, recipe.scale)
     pictures = PictureFolder(recipe.data, smallest=recipe.scale * recipe.patch, memory=recipe.memory)
-    training = Training(recipe, network, pictures)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "recipe.yaml").write_text(yaml.safe_dump(_plain(recipe), sort_keys=False), encoding="utf-8")
+    validation = _Validation(recipe.validation, recipe) if recipe.validation else None
+    _record(recipe)
 
-    keeper = _Keeper(recipe)
-    _trainer(recipe, [keeper, _Progress(recipe)], checkpoint).fit(training, ckpt_path=checkpoint)
+    training, keeper = Training(recipe, network, pictures), _Keeper(recipe)
+    callbacks = [validation, _Samples(recipe), keeper, _Progress(recipe, validation)]
+    _trainer(recipe, [callback for callback in callbacks if callback]).fit(training, ckpt_path=checkpoint)
     if keeper.interrupted:
         raise InputError(
-            f"The training was interrupted after {training.global_step} steps; the same command goes on from there."
+            f"The training was interrupted after {training.global_step} steps; "
+            "the same command goes on from there."
         )
-    return folder / f"{recipe.network}-x{recipe.scale}.safetensors"
+    return recipe.weights
 
 
-def _plain(recipe: Recipe) -> dict[str, Any]:
-    return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(recipe).items()}
+def _start_from(network: nn.Module, path: str, scale: int) -> None:
+    try:
+        network.load_state_dict(transfer_scale(load_network(path).state_dict(), scale))
+    except RuntimeError as error:
+        raise InputError(f"The weights {path} are of another network and cannot start this one.") from error
+
+
+def _record(recipe: Recipe) -> None:
+    """Write the recipe into the run folder."""
+    values = {
+        key: list(value) if isinstance(value, tuple) else value for key, value in asdict(recipe).items()
+    }
+    try:
+        recipe.folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"The run folder {recipe.folder} cannot be made: {error.strerror}.") from error
+    with replacing(recipe.folder / "recipe.yaml") as temporary:
+        temporary.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
 
 
 def _checkpoint_to_resume(recipe: Recipe) -> Path | None:
-    path = recipe.folder / _CHECKPOINT
-    if recipe.resume == "never" or not path.is_file():
+    path, record = recipe.folder / _CHECKPOINT, recipe.folder / "recipe.yaml"
+    if recipe.resume == "never" or not (path.is_file() and record.is_file()):
         return None
-    before = yaml.safe_load((recipe.folder / "recipe.yaml").read_text(encoding="utf-8"))
+    before = yaml.safe_load(record.read_text(encoding="utf-8"))
     if (before["network"], before["scale"]) != (recipe.network, recipe.scale):
         raise InputError(
-            f"{recipe.folder} holds a training of {before['network']} x{before['scale']}; give another run=FOLDER."
+            f"{recipe.folder} holds a training of {before['network']} x{before['scale']}; "
+            "give another run=FOLDER."
         )
     return path
 
 
-def _trainer(recipe: Recipe, callbacks: list[L.Callback], checkpoint: Path | None) -> L.Trainer:
+def _trainer(recipe: Recipe, callbacks: list[L.Callback]) -> L.Trainer:
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", ".*does not have many workers.*")
+    warnings.filterwarnings("ignore", ".*LeafSpec.*")
     return L.Trainer(
         accelerator=recipe.accelerator,
         devices=recipe.devices,
@@ -246,5 +318,4 @@ def _trainer(recipe: Recipe, callbacks: list[L.Callback], checkpoint: Path | Non
         enable_progress_bar=False,
         enable_model_summary=False,
         use_distributed_sampler=False,
-        limit_val_batches=0,
     )

@@ -1,0 +1,212 @@
+"""PSNR-Y and SSIM-Y by the published protocol of single-image super-resolution."""
+
+import csv
+import io
+import json
+import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from convattn.errors import InputError
+from convattn.ops import reflect_pad
+from convattn.sr.data import read_rgb
+from convattn.sr.devices import choose_device
+from convattn.sr.metrics import psnr_y, ssim_y
+from convattn.sr.pictures import find_pictures
+from convattn.sr.resize import resize_bicubic
+from convattn.sr.weights import from_pretrained
+
+__all__ = [
+    "Method",
+    "Pair",
+    "Score",
+    "as_csv",
+    "as_json",
+    "bicubic",
+    "evaluate",
+    "mean_scores",
+    "pairs",
+    "shrink",
+    "with_network",
+]
+
+Method = Callable[[Tensor], Tensor]
+"""Enlarges a picture: ``uint8`` (3, H, W) to ``uint8`` (3, s*H, s*W)."""
+
+Pipeline = Literal["double", "uint8"]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A picture and its low-resolution version, both ``uint8`` (3, H, W), one ``scale`` times the other."""
+
+    set: str
+    picture: str
+    low: Tensor
+    high: Tensor
+
+
+@dataclass(frozen=True)
+class Score:
+    """How well a picture was enlarged: PSNR-Y in dB and SSIM-Y."""
+
+    set: str
+    picture: str
+    psnr: float
+    ssim: float
+
+
+def with_network(network: nn.Module, scale: int, device: torch.device | None = None) -> Method:
+    """Return enlargement by a network, its input continued by reflection to whole attention windows.
+
+    Args:
+        network: one of this package; it is moved to the device and set to evaluation.
+        scale: how many times larger results are; networks of one scale have no other.
+        device: where to compute; by default the CPU.
+    """
+    device = device or torch.device("cpu")
+    network = network.eval().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    features: Any = network.features
+
+    @torch.no_grad()
+    def enlarge(low: Tensor) -> Tensor:
+        height, width = low.shape[-2:]
+        x = low.to(device).unsqueeze(0).float() / 255
+        if network.scale is None:
+            high = network(x, size=(scale * height, scale * width))
+        else:
+            window = features.window_size
+            high = network(reflect_pad(x, right=-width % window, bottom=-height % window))
+        high = high[0, :, : scale * height, : scale * width]
+        return high.clamp(0, 1).mul(255).round().to(torch.uint8).cpu()
+
+    return enlarge
+
+
+def choose_method(model: str, scale: int | None = None, device: str = "auto") -> tuple[Method, int]:
+    """Return a method of enlargement by its name, and its scale.
+
+    Args:
+        model: ``bicubic``, or what :func:`convattn.sr.weights.from_pretrained` takes.
+        scale: may be left out where the weights have but one.
+        device: ``auto`` or a device of torch.
+
+    Raises:
+        InputError: if there is no such model or device, or the scale is missing or not the model's.
+    """
+    if model == "bicubic" and scale:
+        return bicubic(scale), scale
+    network: Any = None if model == "bicubic" else from_pretrained(model, scale)
+    if network and not scale:
+        scale = network.scale
+    if not (network and scale):
+        raise InputError(f"{model} can enlarge by any scale; say which.")
+    return with_network(network, scale, choose_device(device)), scale
+
+
+def bicubic(scale: int) -> Method:
+    """Return bicubic enlargement as a method, computed in double precision and rounded once."""
+    return lambda low: _double(low, scale)
+
+
+def shrink(high: Tensor, scale: int, pipeline: Pipeline = "double") -> Tensor:
+    """Make the low-resolution version of a picture as the benchmarks' are made.
+
+    Args:
+        high: ``uint8`` (3, H, W) with sides divisible by the scale.
+        scale: how many times smaller the result is.
+        pipeline: ``double`` computes in double precision and rounds once; ``uint8`` rounds after each of the
+            two passes, as MATLAB does when it is given 8-bit pictures.
+    """
+    return resize_bicubic(high, 1 / scale) if pipeline == "uint8" else _double(high, 1 / scale)
+
+
+def _double(picture: Tensor, scale: float) -> Tensor:
+    return resize_bicubic(picture.double(), scale).add(0.5).floor().clamp(0, 255).to(torch.uint8)
+
+
+def pairs(
+    source: str | Path, scale: int, *, low: str | Path | None = None, pipeline: Pipeline = "double"
+) -> Iterator[Pair]:
+    """Yield the pairs of a picture, a folder of pictures, or a set whose pictures lie in its folder ``HR``.
+
+    Args:
+        source: high-resolution pictures; they are cropped to sides divisible by the scale.
+        scale: how many times smaller the low-resolution pictures are.
+        low: the low-resolution picture or folder; by default they are made. A file in it may have the same
+            name as the high-resolution one or that name with ``x2`` (the scale) at its end.
+        pipeline: how they are made, see :func:`shrink`.
+
+    Raises:
+        InputError: if there are no pictures, one has no low-resolution version, one of another size than
+            expected, or one too small to measure.
+    """
+    source = Path(source)
+    high_folder = source / "HR" if (source / "HR").is_dir() else source
+    for path in find_pictures(high_folder) if source.is_dir() else [source]:
+        high = read_rgb(path)
+        height, width = (side // scale * scale for side in high.shape[1:])
+        high = high[:, :height, :width]
+        if min(height, width) < 2 * scale + 11:
+            raise InputError(f"{path} is too small to be measured at x{scale}; leave it out.")
+        small = shrink(high, scale, pipeline) if low is None else _read_low(Path(low), path, scale)
+        if (small.shape[1] * scale, small.shape[2] * scale) != (height, width):
+            raise InputError(
+                f"The low-resolution version of {path.name} has {small.shape[2]}x{small.shape[1]} pixels, "
+                f"but must have {width // scale}x{height // scale} at x{scale}."
+            )
+        yield Pair(source.stem if source.is_file() else source.resolve().name, path.name, small, high)
+
+
+def _read_low(low: Path, high: Path, scale: int) -> Tensor:
+    if not low.is_dir():
+        return read_rgb(low)
+    stems = {high.stem, f"{high.stem}x{scale}", f"{high.stem}_x{scale}"}
+    for path in find_pictures(low):
+        if path.stem in stems:
+            return read_rgb(path)
+    raise InputError(f"{low} has no low-resolution version of {high.name}; it should be named like it.")
+
+
+def evaluate(method: Method, pairs: Iterable[Pair], scale: int) -> Iterator[Score]:
+    """Enlarge low-resolution pictures and yield how near each comes to the truth."""
+    for pair in pairs:
+        result = method(pair.low)
+        psnr = psnr_y(result, pair.high, shave=scale)
+        yield Score(pair.set, pair.picture, psnr, ssim_y(result, pair.high, shave=scale))
+
+
+def mean_scores(scores: Iterable[Score]) -> list[Score]:
+    """Return the mean of each set, in the sets' order; it is called "mean of" so many pictures."""
+    sets: dict[str, list[Score]] = {}
+    for score in scores:
+        sets.setdefault(score.set, []).append(score)
+    return [
+        Score(
+            name,
+            f"mean of {len(members)}",
+            sum(score.psnr for score in members) / len(members),
+            sum(score.ssim for score in members) / len(members),
+        )
+        for name, members in sets.items()
+    ]
+
+
+def as_csv(scores: Iterable[Score]) -> str:
+    """Return a line for each score under a heading."""
+    text = io.StringIO()
+    lines = csv.writer(text, lineterminator="\n")
+    lines.writerow(["set", "picture", "psnr_y", "ssim_y"])
+    lines.writerows([score.set, score.picture, f"{score.psnr:.4f}", f"{score.ssim:.6f}"] for score in scores)
+    return text.getvalue()
+
+
+def as_json(scores: Iterable[Score]) -> str:
+    """Return the scores as a JSON list of objects; an infinite PSNR, of equal pictures, is null."""
+    rows = [asdict(score) | {"psnr": score.psnr if math.isfinite(score.psnr) else None} for score in scores]
+    return json.dumps(rows, indent=2) + "\n"
