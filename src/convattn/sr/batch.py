@@ -39,12 +39,12 @@ def plan(inputs: Sequence[str], output: str | os.PathLike[str], format: str | No
 
     Args:
         inputs: Files, folders (with the folders within them) and glob patterns.
-        output: A file or a folder, which is made.
+        output: A file or a folder.
         format: Suffix of the results, with or without the dot; by default that of each source, or png where
             that format cannot be written.
 
     Raises:
-        InputError: Nothing is found, a result would overwrite a source, or the output cannot be written.
+        InputError: Nothing is found, a result would overwrite a source, or such an output cannot be written.
     """
     output = Path(output)
     sources = _find(inputs, output)
@@ -57,7 +57,6 @@ def plan(inputs: Sequence[str], output: str | os.PathLike[str], format: str | No
     else:
         jobs = _in_folder(sources, output, suffix)
     _keep_sources(jobs)
-    _make_folder(output.parent if jobs[0].target == output else output)
     return jobs
 
 
@@ -83,10 +82,12 @@ def upscale_files(
         What went wrong, at most one error a picture.
 
     Raises:
-        InputError: ``existing`` is unknown.
+        InputError: ``existing`` is unknown, or a folder cannot be made or written.
     """
     if existing not in EXISTING:
         raise InputError(f"What exists already can be {', '.join(EXISTING)}; {existing} is none of these.")
+    for folder in {job.target.parent for job in jobs}:
+        _make_folder(folder)
     errors = []
     for number, job in enumerate(jobs):
         try:
@@ -103,7 +104,7 @@ def _upscale_file(
     if job.target.exists() and existing != "overwrite":
         if existing == "skip":
             return
-        raise InputError(f"{job.target} exists already; skip or overwrite what exists, or write elsewhere.")
+        raise InputError(f"{job.target} exists already; say whether to skip or overwrite what exists.")
     picture = read_picture(job.source)
     height, width = picture.pixels.shape[:2]
     check_size(job.target, height * upscaler.scale, width * upscaler.scale)
