@@ -1,3 +1,4 @@
+import dataclasses
 import math
 import shutil
 from collections.abc import Callable
@@ -290,12 +291,40 @@ def test_another_budget_or_another_model_of_the_name_is_refused(finished: Compar
         Comparison(MODELS, Budget(str(squares), epochs=3, imgsz=64, batch=2), 2, finished.folder)
 
 
+def test_start_weights_must_be_weights(budget: Budget, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"yolo26n.yaml cannot be started from"):
+        Comparison(MODELS, dataclasses.replace(budget, weights="yolo26n.yaml"), 1, tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
 def test_a_comparison_needs_two_different_models(budget: Budget, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="two models"):
         Comparison(["yolo26n.yaml"], budget, 1, tmp_path / "new")
     with pytest.raises(InputError, match="More than one of the models is called yolo26n"):
         Comparison(["yolo26n.yaml", "yolo26n.yaml"], budget, 1, tmp_path / "new")
     assert not (tmp_path / "new").exists()
+
+
+def test_pairs_see_the_same_pictures_in_the_same_order(
+    finished: Comparison, budget: Budget, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ultralytics.models.yolo.detect import DetectionTrainer
+
+    seen: list[torch.Tensor] = []
+    preprocess = DetectionTrainer.preprocess_batch
+
+    def watch(trainer: DetectionTrainer, batch: dict) -> dict:
+        seen.append(batch["img"].clone())
+        return preprocess(trainer, batch)
+
+    monkeypatch.setattr(DetectionTrainer, "preprocess_batch", watch)
+    data = finished.folder / "data.yaml"
+    for model in ("yolo26n.yaml", "yolo26n-C3k2_ESC.yaml"):
+        train(find_candidate(model, 64), 0, budget, data, tmp_path / model, "cpu")
+    stock, ours = seen[: len(seen) // 2], seen[len(seen) // 2 :]
+    assert len(stock) == 4  # two epochs of two batches
+    assert all(torch.equal(*pair) for pair in zip(stock, ours, strict=True))
+    assert not torch.equal(stock[0], stock[2])
 
 
 def _interrupt(_: object) -> None:
@@ -325,10 +354,11 @@ def test_an_interrupted_training_goes_on_even_where_the_folder_was_moved(
     old, folder = tmp_path / "old" / "seed-0", tmp_path / "new" / "seed-0"
     interrupted_after_an_epoch(lambda: train(candidate, 0, budget, data, old, "cpu"))
     old.parent.rename(folder.parent)
-    assert train(candidate, 0, budget, data, folder, "cpu") is True
+    train(candidate, 0, budget, data, folder, "cpu")
     epochs = [line.split(",")[0] for line in (folder / "results.csv").read_text().splitlines()[1:]]
     assert epochs == ["1", "2"]
     assert not old.exists()
+    assert training.evaluate(candidate, budget, data, folder, "cpu", finished.truth)["resumed"]
 
 
 def test_a_checkpoint_that_was_cut_off_starts_over(
@@ -337,8 +367,5 @@ def test_a_checkpoint_that_was_cut_off_starts_over(
     last = tmp_path / "seed-0" / "weights" / "last.pt"
     last.parent.mkdir(parents=True)
     last.write_bytes(b"half a file")
-    assert (
-        train(finished.candidates[0], 0, budget, finished.folder / "data.yaml", tmp_path / "seed-0", "cpu")
-        is False
-    )
+    train(finished.candidates[0], 0, budget, finished.folder / "data.yaml", tmp_path / "seed-0", "cpu")
     assert last.stat().st_size > 1e6

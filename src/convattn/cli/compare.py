@@ -37,8 +37,7 @@ def compare(
     device: Annotated[str | None, typer.Option(help="As ultralytics names it: cpu, 0, mps.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads for training.")] = None,
 ) -> None:
-    """Train models on your data with paired seeds and the same budget, and say what the differences are
-    worth.
+    """Train models on your data with paired seeds and the same budget, and say what differences are worth.
 
     Can be interrupted at any time: the same command goes on with what is missing.
     """
@@ -60,7 +59,7 @@ def compare(
         console.print(_rich(table))
     for note in notes(comparison, summaries):
         console.print(f"• {note}", highlight=False)
-    console.print(f"The report is {page}", highlight=False, soft_wrap=True)
+    console.print(f"The report is {page}", highlight=False)
 
 
 def _rich(table: "Table") -> "rich.table.Table":

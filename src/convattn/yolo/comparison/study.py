@@ -101,7 +101,7 @@ class Comparison:
             self.data = resolve_dataset(self.budget.data)
             self.candidates = [find_candidate(model, budget.imgsz) for model in models]
             self.truth = ground_truth(self.data)
-            start = {"the start weights": digest_model(self.budget.weights)} if self.budget.weights else {}
+            start = {"the start weights": _digest_start(self.budget.weights)} if self.budget.weights else {}
         names = [candidate.name for candidate in self.candidates]
         if twice := {name for name in names if names.count(name) > 1}:
             raise InputError(
@@ -196,11 +196,11 @@ class Comparison:
         data = self.folder / "data.yaml"
         start = time.monotonic()
         with _quiet_ultralytics():
-            resumed = train(candidate, seed, self.budget, data, folder, device)
+            train(candidate, seed, self.budget, data, folder, device)
             measured = evaluate(candidate, self.budget, data, folder, device, self.truth)
         gc.collect()
         seconds = time.monotonic() - start
-        return Run(candidate.name, seed, seconds=seconds, resumed=resumed, versions=_versions(), **measured)
+        return Run(candidate.name, seed, seconds=seconds, versions=_versions(), **measured)
 
 
 def _duration(seconds: float) -> str:
@@ -210,6 +210,12 @@ def _duration(seconds: float) -> str:
 def _absolute(source: str | None) -> Any:
     """The absolute path of a file; anything else is a name that ultralytics knows, and stays."""
     return str(Path(source).resolve()) if source and Path(source).is_file() else source
+
+
+def _digest_start(weights: str) -> str:
+    if Path(weights).suffix != ".pt":
+        raise InputError(f"{weights} cannot be started from: the start weights must be a .pt file.")
+    return digest_model(weights)
 
 
 def _seconds(left: Sequence[str], done: Sequence[Run]) -> float:

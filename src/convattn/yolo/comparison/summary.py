@@ -93,7 +93,7 @@ def tables(summaries: Sequence[Summary]) -> list[Table]:
 
 
 def _models(summaries: Sequence[Summary]) -> Table:
-    header = ["model", "seeds", *_HEADINGS.values(), "params (M)", "GFLOPs", "latency (ms)", "ratio"]
+    header = ["model", "seeds", *_HEADINGS.values(), "params (M)", "GFLOPs", "latency (ms)", "latency ratio"]
     return Table(
         "Models: mean over the seeds",
         header,
@@ -102,7 +102,7 @@ def _models(summaries: Sequence[Summary]) -> Table:
                 summary.model,
                 str(len(summary.runs)),
                 *(_number(summary.mean(metric)) for metric in METRICS),
-                _number(summary.cost.parameters / 1e6),
+                _number(summary.cost.parameters / 1e6, 3),
                 _number(summary.cost.gflops, 2),
                 _number(summary.cost.latency, 1),
                 _number(summary.cost.latency_ratio, 2),
@@ -113,17 +113,17 @@ def _models(summaries: Sequence[Summary]) -> Table:
 
 
 def _differences(summaries: Sequence[Summary]) -> Table:
-    percent = f"{CONFIDENCE:.0%}"
     return Table(
         f"Paired difference to {summaries[0].model}",
-        ["model", "metric", "pairs", "difference", f"{percent} interval", "reading"],
+        ["model", "metric", "pairs", "difference", f"{CONFIDENCE:.0%} from", "to", "reading"],
         [
             [
                 summary.model,
                 _HEADINGS[metric],
                 str(difference.pairs),
                 _number(difference.mean, sign=True),
-                f"{_number(difference.low, sign=True)} to {_number(difference.high, sign=True)}",
+                _number(difference.low, sign=True),
+                _number(difference.high, sign=True),
                 difference.verdict,
             ]
             for summary in summaries
@@ -149,7 +149,7 @@ def _runs(summaries: Sequence[Summary]) -> Table:
     )
 
 
-def _number(value: float, digits: int = 3, sign: bool = False) -> str:
+def _number(value: float, digits: int = 4, sign: bool = False) -> str:
     return "–" if np.isnan(value) else f"{value:{'+' if sign else ''}.{digits}f}"
 
 

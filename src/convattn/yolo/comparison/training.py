@@ -45,7 +45,7 @@ class Budget:
         optimizer: An optimiser that ultralytics knows. ``auto`` chooses by the size of the data set and the
             number of epochs, so it chooses the same for every model.
         lr0: Initial learning rate; ``auto`` chooses its own.
-        workers: Processes that load pictures; 0 makes the random augmentation the same for every model.
+        workers: Processes that load pictures; ultralytics uses none on a CPU.
     """
 
     data: str
@@ -180,7 +180,7 @@ def digest(content: Any) -> str:
 
 def train(
     candidate: Candidate, seed: int, budget: Budget, data: Path, folder: Path, device: str | None
-) -> bool:
+) -> None:
     """Train a candidate; go on where an earlier call was interrupted.
 
     The weights of the last epoch, averaged over the steps, end up in ``folder/weights/last.pt``. The
@@ -193,19 +193,26 @@ def train(
         data: A data.yaml with absolute paths.
         folder: Where ultralytics puts its results.
         device: As ultralytics names devices; None lets it choose.
-
-    Returns:
-        Whether an interrupted training was taken up again.
     """
-    from ultralytics import YOLO
-
     last = folder / "weights" / "last.pt"
-    epoch = _epochs_done(last)
-    if epoch == -1:
-        return False
-    if epoch is not None:
-        YOLO(str(last)).train(resume=True, data=str(data), device=device, save_dir=str(folder))
-        return True
+    match _last_epoch(last):
+        case None:
+            _train_from_the_start(candidate, seed, budget, data, folder, device)
+        case epoch if epoch >= 0:
+            load_detector(last).train(resume=True, data=str(data), device=device, save_dir=str(folder))
+
+
+def _last_epoch(last: Path) -> int | None:
+    """The epoch after which a checkpoint was written, from 0; -1: training has ended; None: no checkpoint."""
+    try:
+        return int(torch.load(last, map_location="cpu", weights_only=False)["epoch"])
+    except Exception:  # no file, or one that was cut off while it was written: start over
+        return None
+
+
+def _train_from_the_start(
+    candidate: Candidate, seed: int, budget: Budget, data: Path, folder: Path, device: str | None
+) -> None:
     torch.manual_seed(seed)  # what the start weights leave random is drawn here, before ultralytics seeds
     model = load_detector(candidate.source)
     if budget.weights and Path(candidate.source).suffix != ".pt":
@@ -228,15 +235,6 @@ def train(
         name=folder.name,
         exist_ok=True,
     )
-    return False
-
-
-def _epochs_done(last: Path) -> int | None:
-    """The epoch after which a checkpoint was written; -1: training has ended; None: no checkpoint."""
-    try:
-        return int(torch.load(last, map_location="cpu", weights_only=False)["epoch"])
-    except Exception:  # no file, or one that was cut off while it was written: start over
-        return None
 
 
 def evaluate(
@@ -287,6 +285,7 @@ def evaluate(
     )
     return {
         "metrics": average_precision(truth, seen["detections"]),
+        "resumed": bool(settings["resume"]),
         "optimizer": f"{settings['optimizer']}, initial learning rate {settings['lr0']:.3g}",
         "end_to_end": seen["end_to_end"],
         "examples": _examples(truth, seen["detections"]),
