@@ -19,6 +19,8 @@ __all__ = [
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
+_CONTAINER = Path("/sys/fs/cgroup")
+
 
 def choose_device(name: str = "auto") -> torch.device:
     """Return the device of a name such as "cpu", "cuda", "cuda:1" or "mps"; "auto" is the best there is.
@@ -63,9 +65,8 @@ def free_memory(device: torch.device) -> int:
 
 def _container_memory() -> float:
     """What a Linux container may still take, which the machine's own figures do not tell."""
-    group = Path("/sys/fs/cgroup")
     with suppress(OSError, ValueError):
-        limit, used = (int((group / f"memory.{name}").read_text()) for name in ("max", "current"))
+        limit, used = (int((_CONTAINER / f"memory.{name}").read_text()) for name in ("max", "current"))
         return max(limit - used, 0)
     return float("inf")
 

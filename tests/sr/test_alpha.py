@@ -1,0 +1,52 @@
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from convattn.sr.alpha import fill_transparent, limit_to_neighbours
+
+sizes = st.tuples(st.integers(1, 20), st.integers(1, 20))
+
+
+def sparse_alpha(size, opaque=0.1):
+    return torch.rand(2, 1, *size) * (torch.rand(2, 1, *size) < opaque)
+
+
+@settings(max_examples=30, deadline=None)
+@given(size=sizes, opaque=st.floats(0, 1))
+def test_hidden_colours_leak_nowhere(size, opaque):
+    colour, alpha = torch.rand(2, 3, *size), sparse_alpha(size, opaque)
+    others = torch.where(alpha > 0, colour, torch.rand(2, 3, *size))
+    filled = fill_transparent(colour, alpha)
+    assert torch.equal(filled, fill_transparent(others, alpha))
+    assert torch.equal(torch.where(alpha > 0, filled, 0), torch.where(alpha > 0, colour, 0))
+
+
+@settings(max_examples=30, deadline=None)
+@given(size=sizes)
+def test_what_is_filled_in_lies_between_the_colours_that_are_seen(size):
+    colour, alpha = torch.rand(2, 3, *size), sparse_alpha(size)
+    alpha[:, :, 0, 0] = 1
+    colour[:, :, 1:] *= alpha[:, :, 1:] > 0
+    seen = colour.masked_fill(alpha == 0, torch.inf).amin((2, 3), keepdim=True)
+    assert (fill_transparent(colour, alpha) >= seen - 1e-6).all()
+
+
+def test_one_visible_colour_fills_everything():
+    alpha = torch.zeros(1, 1, 13, 9)
+    alpha[..., 3, 4] = 0.2
+    colour = torch.rand(1, 3, 13, 9)
+    filled = fill_transparent(colour, alpha)
+    torch.testing.assert_close(filled, colour[..., 3:4, 4:5].expand(-1, -1, 13, 9))
+
+
+@pytest.mark.parametrize("scale", [2, 3])
+def test_flat_alpha_stays_exactly_flat_and_nothing_rings(scale):
+    alpha = torch.zeros(1, 1, 12, 12)
+    alpha[..., 6:] = 1
+    ringing = torch.randn(1, 1, 12 * scale, 12 * scale)
+    limited = limit_to_neighbours(ringing, alpha, scale)
+    assert (limited[..., : 5 * scale] == 0).all()
+    assert (limited[..., 7 * scale :] == 1).all()
+    edge = slice(5 * scale, 7 * scale)
+    torch.testing.assert_close(limited[..., edge], ringing[..., edge].clamp(0, 1))
