@@ -12,7 +12,12 @@ os.environ["YOLO_AUTOINSTALL"] = "0"
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 from PIL import Image
+
+
+settings.register_profile("shared machine", deadline=None)  # checks are about values, never about time
+settings.load_profile("shared machine")
 
 
 @pytest.fixture(autouse=True)

@@ -32,6 +32,7 @@ def reflect_pad(x: Tensor, *, left: int = 0, right: int = 0, top: int = 0, botto
 
 def _reflected(size: int, before: int, after: int, device: torch.device) -> Tensor:
     """For size 3, before 2 and after 4: 2, 1, | 0, 1, 2, | 1, 0, 1, 2."""
-    period = torch.sym_max(2 * (size - 1), 1)
+    last = torch.arange(size, device=device)[-1:]  # in a tensor, as exporters want it
+    period = (2 * last).clamp(min=1)
     index = torch.arange(-before, size + after, device=device) % period
     return torch.minimum(index, period - index)
