@@ -15,7 +15,6 @@ import torch
 from hypothesis import settings
 from PIL import Image
 
-
 settings.register_profile("shared machine", deadline=None)  # checks are about values, never about time
 settings.load_profile("shared machine")
 
