@@ -48,7 +48,7 @@ def compare(
 
     if threads:
         torch.set_num_threads(threads)
-    console = Console(soft_wrap=True, width=max(Console().width, 140))  # the tables need so much
+    console = Console(soft_wrap=True, width=max(Console().width, 200))  # room for the tables
     budget = Budget(data, weights, epochs, imgsz, batch, optimizer, lr0, workers)
     comparison = Comparison(models, budget, seeds, out)
     for progress in comparison.train_missing(device):
