@@ -19,7 +19,7 @@ __all__ = ["BLOCKS", "C3k2_ESC", "C3k2_ESCBranch", "ESCBottleneck", "SharedLarge
 LayerT = TypeVar("LayerT", bound=nn.Module)
 
 KERNEL_DIM = 16
-FFN_RATIO = 1.25
+FFN_RATIO = 1.0  # 1.25, as in the paper, makes 20 channels of 16, which cost a CPU as much as 32
 HEAD_DIM = 16
 
 

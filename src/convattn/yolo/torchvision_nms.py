@@ -52,7 +52,8 @@ def define_nms(extension: ModuleType) -> None:
     if extension._has_ops() or _library is not None:
         return
     _library = torch.library.Library("torchvision", "DEF")
-    _library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    for name in ("nms", "qnms"):  # torchvision 0.28 will not import without the quantised one, nor compute it
+        _library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     _library.impl("nms", nms, "CompositeExplicitAutograd")
     extension._assert_has_ops = lambda: None  # type: ignore[attr-defined]
     logging.getLogger("ultralytics").warning(
