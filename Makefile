@@ -10,6 +10,7 @@ TORCH_INDEX ?=
 WORKERS ?= 2
 VENV ?= .venv
 BIN := $(VENV)/bin
+SOURCES := pyproject.toml $(wildcard src/convattn/ops/native/kernels/*)
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
 .PHONY: demo demo-upscale test clean
@@ -35,10 +36,10 @@ $(VENV)/.torch: constraints.txt
 	$(PIP_INSTALL) $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) torch
 	touch $@
 
-$(VENV)/.package: $(VENV)/.torch pyproject.toml $(wildcard src/convattn/ops/native/kernels/*)
+$(VENV)/.package: $(VENV)/.torch $(SOURCES)
 	$(PIP_INSTALL) --editable .
 	touch $@
 
-$(VENV)/.development: $(VENV)/.package
-	$(PIP_INSTALL) --editable ".[train,yolo,export,dev]"
-	touch $@
+$(VENV)/.development: $(VENV)/.torch $(SOURCES)
+	$(PIP_INSTALL) --editable ".[train,film,yolo,export,dev]"
+	touch $@ $(VENV)/.package

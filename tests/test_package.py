@@ -1,6 +1,7 @@
 """The package as a whole: what is shipped, what importing it costs, what may import what."""
 
 import ast
+import os
 import re
 import shutil
 import subprocess
@@ -69,7 +70,7 @@ def _requirements(extra: str = "") -> set[str]:
     return {_canonical(line) for line in lines if extras[line] == ([extra] if extra else [])}
 
 
-EXTRAS = ["train", "yolo", "export", "dev"]
+EXTRAS = ["train", "film", "yolo", "export", "dev"]
 
 
 def test_every_requirement_is_pinned():
@@ -80,7 +81,8 @@ def test_every_requirement_is_pinned():
 
 
 @pytest.mark.parametrize(
-    ("part", "extras"), [("ops", []), ("layers", []), ("sr", ["train"]), ("yolo", ["yolo"]), ("cli", [])]
+    ("part", "extras"),
+    [("ops", []), ("layers", []), ("sr", ["train", "film"]), ("yolo", ["yolo"]), ("cli", [])],
 )
 def test_what_modules_import_is_required(part, extras):
     required = set().union(*map(_requirements, ["", *extras]))
@@ -96,14 +98,18 @@ def test_what_modules_import_is_required(part, extras):
                 assert {_canonical(owner) for owner in owners[name]} & required, f"{path}: {name}"
 
 
-def test_wheel_holds_code_data_and_licence(tmp_path):
+def test_wheel_without_a_compiler_holds_code_data_and_licence(tmp_path):
     project = tmp_path / "project"
-    left_out = shutil.ignore_patterns(".*", "*.egg-info", "__pycache__", "build", "dist", "runs", "tests")
+    left_out = shutil.ignore_patterns(
+        ".*", "*.egg-info", "*.so", "__pycache__", "build", "dist", "runs", "tests"
+    )
     shutil.copytree(ROOT, project, ignore=left_out)
     command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
-    subprocess.run([*command, "--wheel-dir", tmp_path, project], check=True)
+    environment = os.environ | {"CC": "false", "CXX": "false"}
+    subprocess.run([*command, "--wheel-dir", tmp_path, project], check=True, env=environment)
     (wheel,) = tmp_path.glob("*.whl")
     shipped = set(zipfile.ZipFile(wheel).namelist())
     files = (path for path in (project / "src/convattn").rglob("*") if path.is_file())
     assert {path.relative_to(project / "src").as_posix() for path in files} <= shipped
     assert any(name.endswith("licenses/LICENSE") for name in shipped)
+    assert "convattn.pth" in {name.split("/")[-1] for name in shipped}
