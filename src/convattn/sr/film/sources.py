@@ -1,0 +1,326 @@
+"""Where the frames of a film come from."""
+
+import os
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import av
+import numpy as np
+from av.container import InputContainer, OutputContainer
+from av.packet import Packet
+from av.stream import Disposition, Stream
+from av.video.stream import VideoStream
+
+from convattn.errors import InputError
+from convattn.sr.film.yuv import BT601, BT709, UNKNOWN, Encoding
+from convattn.sr.pictures import find_pictures, read_picture
+
+__all__ = ["FilmFile", "Frame", "FrameFolder", "Source"]
+
+_DAMAGE = 0.5  # seconds that may be missing at the end of an undamaged film, as its header tells its length
+_OF_THE_CONTAINER = ("major_brand", "minor_version", "compatible_brands", "encoder")
+_SRGB = 13  # transfer characteristics in ITU-T H.273
+
+
+class Frame(NamedTuple):
+    """One picture of a film.
+
+    Attributes:
+        codes: (3, H, W), whole numbers in the film's encoding, uint8 or int32.
+        time: When it is shown, in the film's time base.
+        duration: How long, as far as the film says so.
+    """
+
+    codes: np.ndarray
+    time: int
+    duration: int
+
+
+class Source(ABC):
+    """What can be enlarged.
+
+    Attributes:
+        path: Where it lies.
+        count: Frames, as far as that is known beforehand.
+        rate: Frames a second, on average.
+        time_base: The unit of times, in seconds.
+        size: Width and height.
+        encoding: Of the frames' codes.
+        pixel_format: FFmpeg's name of how the codes were stored.
+        primaries: By their number in ITU-T H.273.
+        transfer: The transfer characteristics, by the same.
+        aspect: Width of a pixel over its height; None for unknown.
+        rotation: Matrix that turns the picture before it is shown, as FFmpeg has it; None for none.
+        metadata: Of the video stream.
+        identity: Tells whether it is still the same.
+    """
+
+    path: Path
+    count: int
+    rate: Fraction
+    time_base: Fraction
+    size: tuple[int, int]
+    encoding: Encoding
+    pixel_format: str
+    primaries: int
+    transfer: int
+    aspect: Fraction | None
+    rotation: list[int] | None
+    metadata: dict[str, str]
+    identity: list[str]
+
+    @abstractmethod
+    def frames(self, skip: int = 0) -> Generator[Frame, None, None]:
+        """Give all frames but the first ones."""
+
+    @abstractmethod
+    def copy_to(self, film: OutputContainer) -> Iterator[Packet]:
+        """Add all but the video to a film: sound, subtitles, attachments, covers, chapters and titles.
+
+        Returns:
+            The packets of what was added, which are then to be muxed.
+
+        Raises:
+            InputError: The film's container cannot hold one of them.
+        """
+
+
+class FilmFile(Source):
+    """The first video stream of a file, and what goes with it; see :class:`Source`.
+
+    Raises:
+        InputError: The file is missing, no film, without video or frames, damaged or cut off.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with self._opened() as (container, stream):
+            first = self._first_frame(container, stream)
+            self.size = first.width, first.height
+            self.encoding, self.pixel_format = _encoding_of(first), first.format.name
+            self.primaries, self.transfer = int(first.color_primaries), int(first.color_trc)
+            self.rotation = _rotation_of(first)
+            self.aspect = stream.sample_aspect_ratio
+            self.rate = stream.average_rate or stream.guessed_rate or Fraction(25)
+            self.time_base = stream.time_base or 1 / self.rate
+            self.metadata = _metadata(stream.metadata)
+            if first.interlaced_frame:
+                warnings.warn(
+                    f"{path} is interlaced; deinterlace it first for a better result.", stacklevel=3
+                )
+            if sum(not _is_cover(other) for other in container.streams.video) > 1:
+                warnings.warn(f"{path} holds several videos; only the first is kept.", stacklevel=3)
+        self.count = self._count()
+        status = path.stat()
+        self.identity = [str(path.resolve()), str(status.st_size), str(status.st_mtime_ns)]
+
+    @contextmanager
+    def _opened(self) -> Iterator[tuple[InputContainer, VideoStream]]:
+        container = self._open()
+        with container:
+            films = [stream for stream in container.streams.video if not _is_cover(stream)]
+            if not films:
+                raise InputError(f"{self.path} has no video stream, so there is nothing to enlarge.")
+            films[0].thread_type = "AUTO"  # type: ignore[assignment]
+            yield container, films[0]
+
+    def _open(self) -> InputContainer:
+        if not self.path.is_file():
+            raise InputError(f"There is no file {self.path}.")
+        try:
+            return av.open(str(self.path), "r")
+        except (av.FFmpegError, OSError) as error:
+            raise InputError(
+                f"{self.path} is no film that can be read, or a part of it is missing: {error.strerror}."
+            ) from error
+
+    def _first_frame(self, container: InputContainer, stream: VideoStream) -> av.VideoFrame:
+        try:
+            for frame in container.decode(stream):
+                return frame
+        except av.FFmpegError as error:
+            raise InputError(f"{self.path} cannot be decoded: {error.strerror}.") from error
+        raise InputError(f"{self.path} has no frames, so there is nothing to enlarge.")
+
+    def _count(self) -> int:
+        """Count the frames without decoding them, and find out whether the end is missing."""
+        count, end, damaged = 0, Fraction(0), False
+        with self._opened() as (container, stream):
+            declared, start = stream.frames, Fraction(container.start_time or 0, av.time_base)
+            length = Fraction(container.duration or 0, av.time_base)
+            try:
+                for packet in container.demux():
+                    if not packet.size:
+                        continue
+                    damaged |= packet.is_corrupt
+                    count += packet.stream_index == stream.index
+                    end = max(end, ((packet.pts or 0) + (packet.duration or 0)) * packet.time_base - start)
+            except av.FFmpegError:
+                damaged = True
+        if damaged or count < declared or end < length - _DAMAGE:
+            raise InputError(
+                f"{self.path} is damaged or cut off: {float(end):.1f} of {float(max(length, end)):.1f} "
+                "seconds can be read; get a whole copy of it."
+            )
+        return count
+
+    def frames(self, skip: int = 0) -> Generator[Frame, None, None]:
+        """Decode all frames but the first ones, which are decoded too but not given."""
+        last, step = None, max(1, round(1 / self.rate / self.time_base))
+        with self._opened() as (container, stream):
+            try:
+                for number, frame in enumerate(container.decode(stream)):
+                    if (frame.width, frame.height) != self.size:
+                        raise InputError(
+                            f"{self.path} changes its size at frame {number}; cut it there first."
+                        )
+                    last, step = _moment(frame, last, step), frame.duration or step
+                    if number >= skip:
+                        yield Frame(_codes(frame, self.encoding), last, step)
+            except av.FFmpegError as error:
+                raise InputError(
+                    f"{self.path} cannot be decoded after {float((last or 0) * self.time_base):.1f} seconds: "
+                    f"{error.strerror}; repair it first."
+                ) from error
+
+    def copy_to(self, film: OutputContainer) -> Iterator[Packet]:
+        """Copy every stream that is no video; data such as time codes and sensor readings are left out."""
+        original = self._open()
+        film.metadata.update(_metadata(original.metadata))
+        film.set_chapters(original.chapters())
+        copies = {
+            stream.index: self._copy_stream(stream, film)
+            for stream in original.streams
+            if stream.type in ("audio", "subtitle", "attachment") or _is_cover(stream)
+        }
+        return self._packets(original, copies)
+
+    def _copy_stream(self, stream: Stream, film: OutputContainer) -> Stream:
+        try:
+            copy = film.add_stream_from_template(stream, opaque=True)
+        except ValueError as error:
+            raise InputError(
+                f"{film.format.name} files cannot hold the {stream.type} stream of {self.path} "
+                f"({stream.codec_context.name}); write to .mkv, which holds nearly everything."
+            ) from error
+        copy.metadata.update(_metadata(stream.metadata))
+        copy.disposition = stream.disposition
+        return copy
+
+    @staticmethod
+    def _packets(original: InputContainer, copies: dict[int, Stream]) -> Generator[Packet, None, None]:
+        with original:
+            for packet in original.demux([original.streams[index] for index in copies]) if copies else ():
+                if packet.size and packet.dts is not None:
+                    packet.stream = copies[packet.stream_index]
+                    yield packet
+
+
+class FrameFolder(Source):
+    """Pictures in the order of their names; see :class:`Source`.
+
+    Args:
+        folder: Where they lie.
+        fps: How many are shown a second.
+
+    Raises:
+        InputError: There are no pictures, or the rate is not positive.
+    """
+
+    def __init__(self, folder: Path, fps: float) -> None:
+        if not 0 < fps < float("inf"):
+            raise InputError(f"A film cannot have {fps} frames a second; choose a rate such as 25.")
+        self.path = folder
+        self.primaries, self.transfer, self.aspect, self.rotation = BT709, _SRGB, None, None
+        self._pictures = find_pictures(folder)
+        self._first = self._read(self._pictures[0])
+        deep = self._first.dtype != np.uint8
+        self.count = len(self._pictures)
+        self.rate = Fraction(fps).limit_denominator(1001)
+        self.time_base = 1 / self.rate
+        self.size = self._first.shape[2], self._first.shape[1]
+        self.encoding = Encoding(None, full=True, depth=16 if deep else 8)
+        self.pixel_format = "rgb48le" if deep else "rgb24"
+        self.metadata: dict[str, str] = {}
+        self.identity = [
+            str(fps),
+            *(f"{path.resolve()} {os.stat(path).st_mtime_ns}" for path in self._pictures),
+        ]
+
+    @staticmethod
+    def _read(path: Path) -> np.ndarray:
+        pixels = read_picture(path).pixels
+        rgb = pixels[..., [0, 1, 2] if pixels.shape[2] > 2 else [0, 0, 0]].transpose(2, 0, 1)
+        return np.ascontiguousarray(rgb, dtype=np.uint8 if rgb.dtype == np.uint8 else np.int32)
+
+    def frames(self, skip: int = 0) -> Generator[Frame, None, None]:
+        """Read all pictures but the first ones."""
+        for number in range(skip, self.count):
+            codes = self._read(self._pictures[number])
+            if (codes.shape, codes.dtype) != (self._first.shape, self._first.dtype):
+                raise InputError(
+                    f"{self._pictures[number]} differs from {self._pictures[0]} in its size or depth; all "
+                    "frames of a film must be alike."
+                )
+            yield Frame(codes, number, 1)
+
+    def copy_to(self, film: OutputContainer) -> Iterator[Packet]:
+        """There is nothing but pictures."""
+        return iter(())
+
+
+def _is_cover(stream: Stream) -> bool:
+    return bool(stream.disposition & Disposition.attached_pic)
+
+
+def _metadata(metadata: dict[str, str]) -> dict[str, str]:
+    """All but what the old container says of itself."""
+    return {key: value for key, value in metadata.items() if key.lower() not in _OF_THE_CONTAINER}
+
+
+def _moment(frame: av.VideoFrame, last: int | None, step: int) -> int:
+    """When a frame is shown; sloppy films do not say it, or say it wrongly."""
+    if frame.pts is not None and (last is None or frame.pts > last):
+        return frame.pts
+    return 0 if last is None else last + step
+
+
+def _rotation_of(frame: av.VideoFrame) -> list[int] | None:
+    matrix: Any = frame.side_data.get("DISPLAYMATRIX")
+    return None if matrix is None else np.frombuffer(bytes(matrix), np.int32).tolist()
+
+
+def _encoding_of(frame: av.VideoFrame) -> Encoding:
+    """How a film's numbers stand for colours; where it does not say so, as players assume."""
+    name, depth = frame.format.name, max(component.bits for component in frame.format.components)
+    if frame.format.is_rgb or frame.format.has_palette:
+        return Encoding(None, full=True, depth=8 if depth == 8 else 16)
+    matrix = int(frame.colorspace)
+    if matrix in (0, UNKNOWN):
+        matrix = BT709 if frame.height >= 720 or frame.width >= 1280 else BT601
+    full = int(frame.color_range) == 2 or name.startswith(("yuvj", "gray", "ya"))
+    return Encoding(matrix, full, depth)
+
+
+def _codes(frame: av.VideoFrame, encoding: Encoding) -> np.ndarray:
+    """Read (3, H, W); colour that has less resolution is interpolated."""
+    if encoding.matrix is None:
+        deep = encoding.depth > 8
+        rgb = frame.reformat(format="rgb48le" if deep else "rgb24").to_ndarray().transpose(2, 0, 1)
+        return np.ascontiguousarray(rgb, dtype=np.int32 if deep else np.uint8)
+    levels = 2 if encoding.full else 1  # the same on both sides, so that swscale leaves them alone
+    deep = encoding.depth > 8
+    codes = frame.reformat(
+        format="yuv444p16le" if deep else "yuv444p",
+        src_color_range=levels,
+        dst_color_range=levels,
+        interpolation="BICUBIC",
+    ).to_ndarray()
+    if not deep:
+        return codes
+    return np.ascontiguousarray(codes.transpose(2, 0, 1), dtype=np.int32) >> (16 - encoding.depth)
