@@ -2,7 +2,7 @@
 
 import glob
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -117,19 +117,25 @@ def _find(inputs: Sequence[str], output: Path) -> list[tuple[Path, Path]]:
     for given in inputs:
         path = Path(given)
         if path.is_dir():
-            found.update((file, file.relative_to(path)) for file in find_pictures(path))
+            inside = _without_earlier_results(find_pictures(path), output)
+            found.update((file, file.relative_to(path)) for file in inside)
         elif path.exists() or not glob.has_magic(given):
             found[path] = Path(path.name)
         else:
             matches = [Path(match) for match in sorted(glob.glob(given, recursive=True))]
-            if not matches:
+            files = _without_earlier_results((match for match in matches if match.is_file()), output)
+            if not files:
                 raise InputError(f"No file matches {given}.")
-            found.update((match, Path(match.name)) for match in matches if match.is_file())
-    earlier_results = {file for file in found if output.resolve() in file.resolve().parents}
-    sources = [(file, place) for file, place in found.items() if file not in earlier_results]
-    if not sources:
+            found.update((file, Path(file.name)) for file in files)
+    if not found:
         raise InputError(f"There is no picture in {', '.join(inputs)} outside of the output folder {output}.")
-    return sources
+    return list(found.items())
+
+
+def _without_earlier_results(files: Iterable[Path], output: Path) -> list[Path]:
+    """A search does not take what lies in the output folder."""
+    folder = output.resolve()
+    return [file for file in files if folder not in file.resolve().parents]
 
 
 def _suffix(format: str | None) -> str | None:

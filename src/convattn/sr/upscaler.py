@@ -134,7 +134,7 @@ class Upscaler:
             return self._array(array[..., None], progress)[..., 0]
         if array.ndim != 3:
             raise InputError(f"The array of a picture is (H, W) or (H, W, bands), not {array.shape}.")
-        tensor = torch.from_numpy(np.ascontiguousarray(array)).movedim(-1, 0)
+        tensor = torch.from_numpy(np.require(array, requirements=["C", "W"])).movedim(-1, 0)
         return self._tensor(tensor, progress).movedim(0, -1).contiguous().numpy()
 
     def _tensor(self, tensor: Tensor, progress: Progress) -> Tensor:
