@@ -1,4 +1,4 @@
-# make demo   enlarge the pictures in examples/ into demo-output/
+# make demo   enlarge the pictures in examples/pictures/ into demo-output/
 # make test   lint, types and tests
 #
 # PYTHON       the interpreter that builds the environment (3.10 or newer)
@@ -19,7 +19,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 demo: demo-upscale
 
 demo-upscale: $(VENV)/.package
-	$(BIN)/convattn upscale examples --output demo-output --scale 2 --existing overwrite
+	$(BIN)/convattn upscale examples/pictures --output demo-output --scale 2 --existing overwrite
 
 test: $(VENV)/.development
 	$(BIN)/ruff check .

@@ -28,7 +28,9 @@ def test_cores_cover_each_pixel_once_and_see_enough(size, side, step, windows):
 
 
 @settings(max_examples=30, deadline=None)
-@given(size=st.tuples(st.integers(1, 50), st.integers(1, 50)), side=st.integers(1, 50), scale=st.integers(1, 4))
+@given(
+    size=st.tuples(st.integers(1, 50), st.integers(1, 50)), side=st.integers(1, 50), scale=st.integers(1, 4)
+)
 def test_tiles_put_together_are_the_picture(size, side, scale):
     picture = torch.rand(2, 3, *size)
     whole = picture.repeat_interleave(scale, 2).repeat_interleave(scale, 3)

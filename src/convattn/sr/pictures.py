@@ -185,11 +185,9 @@ def read_picture(path: str | os.PathLike[str]) -> Picture:
     _warn_of_frames(path, image)
     try:
         image = _in_known_colours(path, image.autorot())
-        pixels = image.numpy()
+        pixels = image.numpy().reshape(image.height, image.width, image.bands)
     except pyvips.Error as error:
         raise InputError(f"{path} is damaged or cut off: {_reason(error)}.") from error
-    if pixels.ndim == 2:
-        pixels = pixels[..., None]
     known = (image.xres, image.yres) != (1.0, 1.0)  # libvips' default
     return Picture(pixels, _metadata(image), *([(image.xres, image.yres)] if known else []))
 

@@ -1,0 +1,170 @@
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from convattn.cli import main
+from convattn.sr import batch
+from convattn.sr.networks import build
+from convattn.sr.pictures import Picture, read_picture, write_picture
+from convattn.sr.weights import save_network
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    path = tmp_path_factory.mktemp("weights") / "nano.safetensors"
+    save_network(build("esc-nano", 2), path)
+    return str(path)
+
+
+@pytest.fixture
+def upscale(weights, tmp_path, monkeypatch, capsys):
+    """Run the command in a folder of its own; gives the exit status and what was said on stderr."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments):
+        command = ["convattn", "upscale", "--model", weights, "--device", "cpu", *arguments]
+        monkeypatch.setattr(sys, "argv", command)
+        with pytest.raises(SystemExit) as exit:
+            main()
+        return exit.value.code or 0, capsys.readouterr().err
+
+    return run
+
+
+def make(path, *shape, dtype=np.uint8):
+    pixels = np.random.default_rng(0).integers(0, np.iinfo(dtype).max, shape, dtype, endpoint=True)
+    write_picture(Picture(pixels), path)
+
+
+def test_one_picture(upscale, tmp_path):
+    make("a.png", 9, 7, 4, dtype=np.uint16)
+    assert upscale("a.png", "-o", "b.png", "--scale", "2") == (0, "")
+    enlarged = read_picture("b.png").pixels
+    assert enlarged.shape == (18, 14, 4)
+    assert enlarged.dtype == np.uint16
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "tif", "avif"])
+def test_a_folder_in_every_format(upscale, tmp_path, suffix):
+    make("in/a.png", 9, 7, 3)
+    make("in/b.jpg", 20, 30, 1)
+    assert upscale("in", "-o", "out", "--output-format", suffix) == (0, "")
+    assert read_picture(f"out/a.{suffix}").pixels.shape[:2] == (18, 14)
+    assert read_picture(f"out/b.{suffix}").pixels.shape[:2] == (40, 60)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (20, 30_000)])
+def test_extreme_pictures(upscale, monkeypatch, size):
+    make("a.png", *size, 1)
+    if size[1] > 1:  # the network's time is not what is tested
+        monkeypatch.setattr("convattn.sr.networks.ESC.forward", lambda self, x: x.repeat(1, 1, 2, 2))
+    assert upscale("a.png", "-o", "b.png") == (0, "")
+    assert read_picture("b.png").pixels.shape[:2] == (size[0] * 2, size[1] * 2)
+
+
+def test_a_picture_too_long_for_its_format(upscale):
+    make("a.png", 2, 30_000, 1)
+    status, said = upscale("a.png", "-o", "b.webp")
+    assert status == 1
+    assert "WebP holds at most 16383 pixels a side, not 60000×4; choose PNG or TIFF." in said
+
+
+def test_bad_pictures_do_not_keep_the_others_from_it(upscale, tmp_path):
+    make("in/good.png", 6, 6, 3)
+    make("in/cut.png", 60, 60, 3)
+    (tmp_path / "in/cut.png").write_bytes((tmp_path / "in/cut.png").read_bytes()[:2000])
+    (tmp_path / "in/empty.png").touch()
+    (tmp_path / "in/text.png").write_text("text")
+    status, said = upscale("in", "missing.png", "-o", "out")
+    assert status == 1
+    for sentence in (
+        "in/cut.png is damaged",
+        "in/empty.png is empty",
+        "in/text.png is not",
+        "no file missing.png",
+    ):
+        assert said.count(sentence) == 1
+    assert said.splitlines()[-1] == "convattn: 4 of 5 pictures failed."
+    assert "Traceback" not in said
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["good.png"]
+
+
+def test_animations_are_told_of(upscale):
+    from PIL import Image
+
+    frames = [Image.new("RGB", (5, 5), colour) for colour in ("red", "blue")]
+    frames[0].save("a.gif", save_all=True, append_images=frames[1:])
+    status, said = upscale("a.gif", "-o", "b.png")
+    assert (status, said) == (0, "Note: a.gif holds 2 frames or pages; only the first is read.\n")
+
+
+def test_results_that_exist(upscale):
+    make("a.png", 6, 6, 3)
+    make("b.png", 6, 6, 3)
+    status, said = upscale("a.png", "-o", "b.png")
+    assert status == 1
+    assert "b.png exists already" in said
+    assert upscale("a.png", "-o", "b.png", "--existing", "skip") == (0, "")
+    assert read_picture("b.png").pixels.shape == (6, 6, 3)
+    assert upscale("a.png", "-o", "b.png", "--existing", "overwrite") == (0, "")
+    assert read_picture("b.png").pixels.shape == (12, 12, 3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["a.png", "-o", "a.png", "--existing", "overwrite"], "would overwrite the input a.png"),
+        (["a.png", "-o", "b.png", "--model", "esc-huge"], "no weights 'esc-huge'"),
+        (["a.png", "-o", "b.png", "--scale", "3"], "enlarges 2 times, not 3"),
+        (["a.png", "-o", "a.png/out"], "cannot be made: Not a directory"),
+        (["a.png", "-o", "b.png", "--tile", "big"], "neither auto nor a number"),
+        (["a.png", "-o", "b.png", "--existing", "ask"], "refuse, skip, overwrite"),
+        (["nothing", "-o", "out"], "holds no pictures"),
+    ],
+)
+def test_each_mistake_gets_one_sentence(upscale, tmp_path, arguments, complaint):
+    make("a.png", 6, 6, 3)
+    (tmp_path / "nothing").mkdir()
+    before = (tmp_path / "a.png").read_bytes()
+    status, said = upscale(*arguments)
+    assert status == 1
+    assert complaint in said
+    assert said.count("\n") == 1
+    assert (tmp_path / "a.png").read_bytes() == before
+    assert not (tmp_path / "b.png").exists()
+
+
+def test_a_folder_without_the_right_to_write(upscale, tmp_path, monkeypatch):
+    make("a.png", 6, 6, 3)
+    access = os.access
+    monkeypatch.setattr(batch.os, "access", lambda path, mode: mode != os.W_OK and access(path, mode))
+    status, said = upscale("a.png", "-o", "out")
+    assert status == 1
+    assert "out cannot be written; choose another" in said
+
+
+def test_interrupted_it_leaves_nothing_behind(upscale, tmp_path, monkeypatch):
+    import pyvips
+
+    make("a.png", 6, 6, 3)
+
+    def interrupt(image, path, **options):
+        with open(path, "wb") as file:
+            file.write(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pyvips.Image, "pngsave", interrupt, raising=False)
+    status, said = upscale("a.png", "-o", "out")
+    assert status == 130
+    assert "Traceback" not in said
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_help_says_what_there_is():
+    script = "import sys; sys.argv[1:] = ['upscale', '--help']; from convattn.cli import main; main()"
+    said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    for option in ("--output", "--scale", "--model", "--tile", "--precision", "--device", "--existing"):
+        assert option in said
