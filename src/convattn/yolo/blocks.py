@@ -79,6 +79,8 @@ class ESCBottleneck(nn.Module):
         self.ffn = _batch_normalised(ConvFFN(dim, FFN_RATIO))
         self.attention = _batch_normalised(ConvAttention(dim, KERNEL_DIM))
         self.shortcut = shortcut
+        # The layer starts as its shortcut alone, or as zero: training from stock weights then goes faster.
+        nn.init.zeros_(self.attention.get_parameter("project.bn.weight"))
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) to the same shape."""
@@ -86,10 +88,6 @@ class ESCBottleneck(nn.Module):
             x = x + self.window_attention(x)
         out = self.attention(self.ffn(x), self.kernel_owner.large_kernel())
         return x + out if self.shortcut else out
-
-    def start_at_zero(self) -> None:
-        """Make the output exactly zero until training moves it (without a shortcut)."""
-        nn.init.zeros_(self.attention.get_parameter("project.bn.weight"))
 
 
 class C3k2_ESC(C2f):  # noqa: N801 - the name that model files carry
@@ -177,8 +175,6 @@ class C3k2_ESCBranch(C3k2):  # noqa: N801 - the name that model files carry
         self.branches = nn.ModuleList(
             ESCBottleneck(self.c, owner, shortcut=False, window=window) for _ in range(n)
         )
-        for branch in self.branches:
-            branch.start_at_zero()
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, c1, H, W) to (N, c2, H, W)."""
