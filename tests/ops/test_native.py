@@ -4,10 +4,10 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from convattn.layers import mean_over_symmetries
-from convattn.ops import conv_attention, window_attention
+from convattn.ops import conv_attention, feed_forward, window_attention
 from convattn.ops.native import operators
 from convattn.ops.native.library import _load, library
 from convattn.sr.networks import build
@@ -36,6 +36,16 @@ def conv_input(
     x = torch.randn(pictures, channels + 3, height, width).to(memory_format=torch.channels_last)
     large_kernel = mean_over_symmetries(torch.randn(channels, channels, size, size)) / size
     return [x[:, :channels], large_kernel, torch.randn(pictures, channels, dynamic_size, dynamic_size)]
+
+
+def feed_forward_input(pictures: int, channels: int, height: int, width: int, *, hidden: int) -> list[Tensor]:
+    x = torch.randn(pictures, channels, height, width).to(memory_format=torch.channels_last)
+    parts = [
+        nn.Conv2d(channels, hidden, 1),
+        nn.Conv2d(hidden, hidden, 3, groups=hidden),
+        nn.Conv2d(hidden, channels, 1),
+    ]
+    return [x, *(tensor.detach() for part in parts for tensor in (3 * part.weight, part.bias))]
 
 
 def assert_exact(operator, args: list[Tensor], tolerance: float = 1e-5) -> None:
@@ -104,16 +114,50 @@ def test_a_kernel_that_lacks_a_symmetry_is_not_folded(tap: tuple[int, int]) -> N
     assert_exact(conv_attention, [x, large_kernel, dynamic_kernel])
 
 
+FEED_FORWARD_CASES = {
+    "as published": ((1, 64, 20, 40), 80),
+    "batch and strips": ((2, 6, 35, 131), 7),
+    "narrowing": ((1, 24, 5, 9), 10),
+    "one pixel": ((1, 16, 1, 1), 20),
+    "a line": ((1, 8, 1, 150), 16),
+}
+
+
+@pytest.mark.parametrize(("shape", "hidden"), FEED_FORWARD_CASES.values(), ids=FEED_FORWARD_CASES)
+def test_feed_forward_is_exact(shape: tuple, hidden: int, instruction_set: str) -> None:
+    assert_exact(feed_forward, feed_forward_input(*shape, hidden=hidden))
+
+
+def test_gelu_is_torchs_everywhere(instruction_set: str) -> None:
+    x = torch.cat((torch.linspace(-12, 12, 4001), torch.tensor([-1e30, -200, 200, 1e30])))
+    one, zero = torch.ones(1, 1, 1, 1), torch.zeros(1)
+    out = feed_forward(
+        x.view(1, 1, 1, -1),
+        one,
+        zero,
+        zero.view(1, 1, 1, 1).expand(1, 1, 3, 3),
+        zero,
+        one,
+        zero,
+        backend="native",
+    )
+    torch.testing.assert_close(out.flatten(), nn.functional.gelu(x), rtol=1e-6, atol=2e-6)
+
+
 @pytest.mark.parametrize(
     ("operator", "args"),
-    [(window_attention, window_input(1, 2, 16, 20, 20, 8)), (conv_attention, conv_input(1, 16, 20, 20))],
-    ids=["window_attention", "conv_attention"],
+    [
+        (window_attention, window_input(1, 2, 16, 20, 20, 8)),
+        (conv_attention, conv_input(1, 16, 20, 20)),
+        (feed_forward, feed_forward_input(1, 16, 20, 20, hidden=20)),
+    ],
+    ids=["window_attention", "conv_attention", "feed_forward"],
 )
 class TestEveryOperator:
     def test_any_memory_format(self, operator, args: list[Tensor]) -> None:
         contiguous = [x.contiguous() for x in args]
         assert torch.equal(operator(*contiguous, backend="native"), operator(*args, backend="native"))
-        mirrored = [x.flip(-1).contiguous().flip(-1) for x in args]
+        mirrored = [x.transpose(0, -1).contiguous().transpose(0, -1) for x in args]
         assert torch.equal(operator(*mirrored, backend="native"), operator(*args, backend="native"))
 
     def test_input_is_left_alone(self, operator, args: list[Tensor]) -> None:

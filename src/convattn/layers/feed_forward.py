@@ -1,7 +1,8 @@
 """The convolutional feed-forward network."""
 
-import torch.nn.functional as F
 from torch import Tensor, nn
+
+from convattn.ops.feed_forward import compose, feed_forward
 
 __all__ = ["ConvFFN"]
 
@@ -25,5 +26,13 @@ class ConvFFN(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) to the same shape."""
-        hidden = F.gelu(self.expand(x))
-        return self.project(hidden + F.gelu(self.depthwise(hidden)))
+        parts = (self.expand, self.depthwise, self.project)
+        if all(map(_only_a_convolution, parts)):
+            weights = (tensor for part in parts for tensor in (part.weight, part.bias))
+            return feed_forward(x, *weights)  # type: ignore[arg-type] - every part has a bias
+        return compose(x, *parts)
+
+
+def _only_a_convolution(module: nn.Module) -> bool:
+    """Whether its weights say all: nothing replaces or wraps it, and nobody watches it run."""
+    return type(module) is nn.Conv2d and not module._forward_hooks and not module._forward_pre_hooks

@@ -1,7 +1,8 @@
-"""The two operators of the network as plain functions on tensors."""
+"""The two operators of the network, and what lies between them, as plain functions on tensors."""
 
 from .conv_attention import conv_attention
+from .feed_forward import feed_forward
 from .padding import reflect_pad
 from .window_attention import window_attention
 
-__all__ = ["conv_attention", "reflect_pad", "window_attention"]
+__all__ = ["conv_attention", "feed_forward", "reflect_pad", "window_attention"]

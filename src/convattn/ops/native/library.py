@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-__all__ = ["ConvAttention", "Map", "WindowAttention", "library", "run"]
+__all__ = ["ConvAttention", "FeedForward", "Map", "WindowAttention", "library", "run"]
 
 
 class Map(ctypes.Structure):
@@ -34,6 +34,20 @@ class ConvAttention(ctypes.Structure):
             (name, ctypes.c_int64)
             for name in ("pictures", "channels", "height", "width", "size", "dynamic_size")
         ),
+    )
+
+
+class FeedForward(ctypes.Structure):
+    """Mirrors the structure of this name in kernels/problems.h."""
+
+    _fields_ = (
+        *((name, Map) for name in ("x", "out")),
+        *(
+            (f"{layer}_{name}", ctypes.c_void_p)
+            for layer in ("expand", "depthwise", "project")
+            for name in ("weight", "bias")
+        ),
+        *((name, ctypes.c_int64) for name in ("pictures", "channels", "height", "width", "hidden")),
     )
 
 

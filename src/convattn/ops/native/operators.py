@@ -8,15 +8,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .library import ConvAttention, Map, WindowAttention, library, run
+from ..exporting import is_exporting
+from .library import ConvAttention, FeedForward, Map, WindowAttention, library, run
 
-__all__ = ["conv_attention", "register", "takes", "window_attention"]
+__all__ = ["conv_attention", "feed_forward", "register", "takes", "window_attention"]
 
 
 def takes(*tensors: Tensor) -> bool:
     """Whether the kernels are the right choice: there, made for these tensors, and no gradient is wanted."""
     learning = torch.is_grad_enabled() and any(x.requires_grad for x in tensors)
-    return _fit(*tensors) and not learning
+    return _fit(*tensors) and not learning and not is_exporting() and not torch.is_autocast_enabled("cpu")
 
 
 def register(kernel: Callable[..., Tensor | None], otherwise: Callable[..., Tensor]) -> Callable[..., Tensor]:
@@ -65,6 +66,25 @@ def conv_attention(x: Tensor, large_kernel: Tensor, dynamic_kernel: Tensor) -> T
     sizes = (*x.shape, large_kernel.shape[-1], dynamic_kernel.shape[-1])
     kernels = (large_kernel.data_ptr(), dynamic_kernel.data_ptr())
     return out if run("conv_attention", ConvAttention(Map.of(x), Map.of(out), *kernels, *sizes)) else None
+
+
+def feed_forward(
+    x: Tensor,
+    expand_weight: Tensor,
+    expand_bias: Tensor,
+    depthwise_weight: Tensor,
+    depthwise_bias: Tensor,
+    project_weight: Tensor,
+    project_bias: Tensor,
+) -> Tensor:
+    """As the function; hidden channels stay in the cache."""
+    parameters = (expand_weight, expand_bias, depthwise_weight, depthwise_bias, project_weight, project_bias)
+    weights = [parameter.contiguous() for parameter in parameters]
+    x = x if x.stride(1) == 1 else _channels_last(x)
+    out = torch.empty_like(x, memory_format=torch.channels_last)
+    pointers = (weight.data_ptr() for weight in weights)
+    run("feed_forward", FeedForward(Map.of(x), Map.of(out), *pointers, *x.shape, len(expand_bias)))
+    return out
 
 
 def window_attention(q: Tensor, k: Tensor, v: Tensor, relative_position_bias: Tensor) -> Tensor:

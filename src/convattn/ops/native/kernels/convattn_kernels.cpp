@@ -73,10 +73,11 @@ struct InstructionSet {
   const char* name;
   bool supported;
   void (*conv_attention)(const ConvAttention&, int threads);
+  void (*feed_forward)(const FeedForward&, int threads);
   void (*window_attention)(const WindowAttention&, int threads);
 };
 
-#define INSTRUCTION_SET(name, supported) {#name, supported, &name::conv_attention, &name::window_attention}
+#define INSTRUCTION_SET(name, supported) {#name, supported, name::conv_attention, name::feed_forward, name::window_attention}
 
 // The last that the processor supports is used.
 const InstructionSet INSTRUCTION_SETS[] = {
@@ -132,6 +133,10 @@ int convattn_use_instruction_set(const char* name) {
 // Also 2 where the large kernel lacks a symmetry; then nothing is computed.
 int convattn_conv_attention(const ConvAttention* problem, int threads) {
   return problem->symmetric() ? run(chosen->conv_attention, problem, threads) : 2;
+}
+
+int convattn_feed_forward(const FeedForward* problem, int threads) {
+  return run(chosen->feed_forward, problem, threads);
 }
 
 int convattn_window_attention(const WindowAttention* problem, int threads) {

@@ -40,7 +40,7 @@ INLINE void multiply_block(int64_t pixels, const float* in, int64_t in_stride, i
 }
 
 // out[p][j] += Σ_k in[p][k] · matrix[k][j]. ``columns`` is a multiple of LANES; ``in`` and ``out`` have room for
-// a multiple of PIXELS.
+// a multiple of PIXELS and may be read and written that far.
 inline void multiply(int64_t pixels, const float* in, int64_t in_stride, int64_t depth, const float* matrix,
                      int64_t columns, float* out, int64_t out_stride) {
   for (int64_t j = 0; j < columns;) {

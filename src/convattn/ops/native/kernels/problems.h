@@ -45,6 +45,13 @@ struct ConvAttention {
   }
 };
 
+// project(h + gelu(depthwise(h))) with h = gelu(expand(x)); every weight contiguous, (out, in) or (hidden, 3, 3).
+struct FeedForward {
+  Map x, out;  // the channels of a pixel lie together
+  const float *expand_weight, *expand_bias, *depthwise_weight, *depthwise_bias, *project_weight, *project_bias;
+  int64_t pictures, channels, height, width, hidden;
+};
+
 // Memory on a border of cache lines, not initialised.
 class Buffer {
  public:

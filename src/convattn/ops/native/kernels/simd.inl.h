@@ -55,3 +55,20 @@ INLINE Vector exp2(Vector x) {
 
 // 2^−126 where x is less than −126. The order of the arguments keeps NaN.
 INLINE Vector at_least_smallest_exponent(Vector x) { return max(splat(-126.0f), x); }
+
+// x Φ(x), with an error below 2e-6: max(x, 0) − |x| Φ(−|x|), where Φ(−z) exp(z²/2) is smooth.
+INLINE Vector gelu(Vector x) {
+  const Vector z = max(x, -x);
+  const Vector t = (z > 5.0f ? splat(5.0f) : z) * 0.4f - 1.0f;  // [0, 5] to [−1, 1]; beyond, exp leaves nothing
+  Vector p = splat(0.0276365709f);
+  p = p * t + 0.00701210368f;
+  p = p * t + 0.000315222016f;
+  p = p * t - 0.042438563f;
+  p = p * t + 0.0378840901f;
+  p = p * t - 0.0573754683f;
+  p = p * t + 0.0859411135f;
+  p = p * t - 0.114053592f;
+  p = p * t + 0.14132306f;
+  const Vector power = at_least_smallest_exponent(x * x * -0.721347520f);
+  return max(x, Vector{}) - z * p * exp2(power);
+}

@@ -6,17 +6,18 @@ namespace NAMESPACE {
 #include "simd.inl.h"
 #include "matmul.inl.h"
 #include "conv_attention.inl.h"
+#include "feed_forward.inl.h"
 #include "window_attention.inl.h"
 
-inline void conv_attention(const ConvAttention& problem, int threads) {
-  const ConvAttentionKernel kernel(problem);
+template <class Kernel, class Problem>
+void compute(const Problem& problem, int threads) {
+  const Kernel kernel(problem);
   parallel_for(kernel.tasks(), threads, kernel);
 }
 
-inline void window_attention(const WindowAttention& problem, int threads) {
-  const WindowAttentionKernel kernel(problem);
-  parallel_for(kernel.tasks(), threads, kernel);
-}
+constexpr auto conv_attention = &compute<ConvAttentionKernel, ConvAttention>;
+constexpr auto feed_forward = &compute<FeedForwardKernel, FeedForward>;
+constexpr auto window_attention = &compute<WindowAttentionKernel, WindowAttention>;
 
 }  // namespace NAMESPACE
 }  // namespace convattn
