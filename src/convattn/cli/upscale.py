@@ -11,7 +11,8 @@ __all__ = ["upscale"]
 
 def upscale(
     inputs: Annotated[
-        list[str], typer.Argument(metavar="INPUT", help="Pictures, folders, or patterns such as '*.png'.")
+        list[str],
+        typer.Argument(metavar="INPUT", help="Pictures, folders, patterns such as '*.png', or a film."),
     ],
     output: Annotated[
         Path,
@@ -43,8 +44,15 @@ def upscale(
         str,
         typer.Option(metavar="auto|PIXELS", help="Largest side computed at once; auto goes by free memory."),
     ] = "auto",
+    codec: Annotated[str, typer.Option(metavar="h264|hevc|av1|vp9|prores|ffv1", help="Of a film.")] = "h264",
+    crf: Annotated[
+        int | None,
+        typer.Option(min=0, max=63, help="Of a film: less is better and larger; by default hardly any loss."),
+    ] = None,
+    fps: Annotated[float, typer.Option(help="Frames a second of a film made of a folder of pictures.")] = 25,
+    batch: Annotated[int, typer.Option(min=1, help="Frames of a film that are enlarged at once.")] = 4,
 ) -> None:
-    """Enlarge pictures: convattn upscale photo.jpg -o large.png --scale 4.
+    """Enlarge pictures and film: convattn upscale photo.jpg -o large.png --scale 4.
 
     Reads PNG, JPEG, WebP, TIFF, AVIF and GIF; writes all but GIF.
     Transparency, 16 bits, grey, colour profiles and metadata are kept.
@@ -54,22 +62,42 @@ def upscale(
     In a folder, results have the names of their inputs; two that would
     have the same name are numbered. Inputs are never overwritten.
 
+    A film (convattn upscale clip.mp4 -o big.mp4) keeps its times, sound,
+    subtitles and chapters; interrupted, the same command goes on. Animated
+    GIF, WebP and PNG become the same, or a film.
+
     A picture that cannot be enlarged does not keep the others from it: what
     failed is listed at the end, and the exit status is 1.
     """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+    from convattn.cli.film import is_film, upscale_moving
     from convattn.errors import InputError
     from convattn.sr.batch import plan, upscale_files
     from convattn.sr.upscaler import Upscaler
 
     if tile != "auto" and not tile.isdecimal():
         raise InputError(f"The tile {tile} is neither auto nor a number of pixels.")
-    jobs = plan(inputs, output, output_format)
+    moving = is_film(inputs, output)
+    jobs = [] if moving else plan(inputs, output, output_format)
     upscaler = Upscaler(
         model, scale, device=device, precision=precision, tile=None if tile == "auto" else int(tile)
     )
+    if moving:
+        upscale_moving(
+            upscaler,
+            inputs,
+            output,
+            label=f"{model} {scale} {precision}",
+            codec=codec,
+            crf=crf,
+            fps=fps,
+            batch=batch,
+            quality=quality,
+            existing=existing,
+        )
+        return
     console = Console(stderr=True)
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     with (

@@ -249,9 +249,9 @@ def check_target(target: Path, source: Source, look: Look) -> None:
     try:
         trial = av.open(str(target), "w")
     except ValueError:
-        raise InputError(
-            f"{target} cannot be written: films end in .mp4, .mkv, .mov, .webm or .avi."
-        ) from None
+        trial = None
+    if trial is None or trial.format.name == "image2":
+        raise InputError(f"{target} cannot be written: films end in .mp4, .mkv, .mov, .webm or .avi.")
     with trial:
         try:
             trial.add_stream(look.codec)

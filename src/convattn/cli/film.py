@@ -1,0 +1,125 @@
+"""What ``convattn upscale`` does with films and animations."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from convattn.sr.upscaler import Upscaler
+
+__all__ = ["is_film", "upscale_moving"]
+
+_FILMS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".wmv", ".flv", ".3gp")
+_ANIMATIONS = (".gif", ".webp", ".png", ".apng")
+
+
+def is_film(inputs: Sequence[str], output: Path) -> bool:
+    """Whether a film or an animation is asked for, and not pictures."""
+    if any(Path(given).suffix.lower() in _FILMS for given in inputs) or output.suffix.lower() in _FILMS:
+        return True
+    return len(inputs) == 1 and _is_animation(Path(inputs[0]), output)
+
+
+def _is_animation(source: Path, output: Path) -> bool:
+    """Whether several frames go in and may come out; elsewhere an animation becomes one still picture."""
+    kinds = source.suffix.lower(), output.suffix.lower()
+    if not source.is_file() or kinds[0] not in _ANIMATIONS or kinds[1] not in _ANIMATIONS:
+        return False
+    if kinds[1] == ".gif" or ".apng" in kinds:
+        return True
+    if kinds == (".png", ".png"):
+        with source.open("rb") as file:
+            return b"acTL" in file.read(2**16).partition(b"IDAT")[0]
+    return kinds[1] == ".webp" and _has_frames(source)
+
+
+def _has_frames(path: Path) -> bool:
+    import pyvips
+
+    try:
+        return pyvips.Image.new_from_source(pyvips.Source.new_from_file(str(path)), "").get_n_pages() > 1
+    except pyvips.Error:
+        return False  # whoever reads it as a picture says what is wrong
+
+
+def upscale_moving(
+    upscaler: "Upscaler",
+    inputs: Sequence[str],
+    output: Path,
+    *,
+    label: str,
+    codec: str,
+    crf: int | None,
+    fps: float,
+    batch: int,
+    quality: int,
+    existing: str,
+) -> None:
+    """Enlarge a film or an animation and show how far it is."""
+    import warnings
+
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+    from rich.progress import Progress as Bar
+
+    from convattn.errors import InputError
+    from convattn.sr.batch import EXISTING
+    from convattn.sr.film import Progress, upscale_film
+    from convattn.sr.film.animation import upscale_animation
+
+    if len(inputs) > 1:
+        raise InputError("A film is enlarged by itself: give one input, and the name of the result.")
+    if existing not in EXISTING:
+        raise InputError(f"What exists already can be {', '.join(EXISTING)}; {existing} is none of these.")
+    source = Path(inputs[0])
+    output = output if output.suffix else output / source.name
+    if output.exists() and existing != "overwrite":
+        if existing == "skip":
+            return
+        raise InputError(f"{output} exists already; say whether to skip or overwrite what exists.")
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[speed]}"),
+    )
+    with Bar(*columns, console=console, disable=not console.is_terminal) as bar, warnings.catch_warnings():
+        warnings.showwarning = lambda message, *_: console.print(f"Note: {message}", soft_wrap=True)
+        task = bar.add_task("Enlarging", total=None, speed="")
+
+        def show(now: Progress) -> None:
+            hours, rest = divmod(round(now.seconds_left), 3600)
+            left = f"{hours}:{rest // 60:02}:{rest % 60:02} left"
+            bar.update(
+                task, completed=now.done, total=now.total, speed=f"{now.per_second:.2f} frames/s, {left}"
+            )
+
+        try:
+            if _is_animation(source, output):
+                upscale_animation(
+                    source,
+                    output,
+                    upscaler,
+                    quality=quality,
+                    batch=batch,
+                    device=upscaler.device,
+                    progress=lambda done, total: bar.update(task, completed=done, total=total),
+                )
+            else:
+                upscale_film(
+                    source,
+                    output,
+                    upscaler,
+                    codec=codec,
+                    crf=crf,
+                    fps=fps,
+                    batch=batch,
+                    device=upscaler.device,
+                    label=label,
+                    progress=show,
+                )
+        except KeyboardInterrupt:
+            raise InputError(
+                "Interrupted; what is finished of a film is kept, and the same command goes on from there."
+            ) from None
