@@ -158,6 +158,11 @@ def test_a_run_folder_holds_one_training(pictures: Path, unbroken: Path) -> None
         train(_recipe(pictures, unbroken.parent, scale=3))
 
 
+def test_only_classic_networks_are_trained(pictures: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"no classic network esc-lte; train one of esc,.* esc-nano"):
+        train(_recipe(pictures, tmp_path, network="esc-lte"))
+
+
 def test_the_command_says_in_a_line_what_is_wrong(
     pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

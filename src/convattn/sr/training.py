@@ -21,7 +21,7 @@ from convattn.errors import InputError
 from convattn.files import replacing
 from convattn.sr.data import PatchStream, PictureFolder, make_pair
 from convattn.sr.evaluation import evaluate, mean_scores, pairs, with_network
-from convattn.sr.networks import build
+from convattn.sr.networks import NETWORKS, build
 from convattn.sr.pictures import Picture, write_picture
 from convattn.sr.recipe import Recipe
 from convattn.sr.resize import resize_bicubic
@@ -67,12 +67,13 @@ class Training(L.LightningModule):
             device=self.global_rank,
             devices=self.trainer.world_size,
         )
-        return DataLoader(stream, batch_size=None, num_workers=recipe.workers, pin_memory=self.on_gpu)
-
-    @property
-    def on_gpu(self) -> bool:
-        """Whether the network lies on a CUDA device."""
-        return self.device.type == "cuda"
+        return DataLoader(
+            stream,
+            batch_size=None,
+            num_workers=recipe.workers,
+            pin_memory=self.device.type == "cuda",
+            worker_init_fn=_leave_interrupts_to_the_main_process,
+        )
 
     def on_after_batch_transfer(self, batch: Tensor, dataloader_idx: int) -> tuple[Tensor, Tensor]:
         """Make low- and high-resolution patches of a batch, on the device."""
@@ -106,6 +107,10 @@ class Training(L.LightningModule):
         """Write the averaged weights as safetensors."""
         about = {"steps": self.global_step, "seed": self.recipe.seed}
         save_network(self.average.module, path, metadata=about)
+
+
+def _leave_interrupts_to_the_main_process(worker: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 class _Validation(L.Callback):
@@ -227,6 +232,7 @@ class _Progress(L.Callback):
             self.bar.update(self.task, completed=trainer.global_step, loss=loss, psnr=psnr)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.bar.update(self.task, completed=trainer.global_step)
         if trainer.is_global_zero:
             self.bar.console.print(f"The weights are in {self.recipe.weights}.")
 
@@ -242,12 +248,14 @@ def train(recipe: Recipe) -> Path:
     Raises:
         InputError: if the data, weights or run folder cannot be used, or the training is interrupted.
     """
+    if recipe.network not in NETWORKS:
+        raise InputError(f"There is no classic network {recipe.network}; train one of {', '.join(NETWORKS)}.")
     checkpoint = _checkpoint_to_resume(recipe)
     if recipe.threads:
         torch.set_num_threads(recipe.threads)
     torch.manual_seed(recipe.seed)
     network = build(recipe.network, recipe.scale)
-    if recipe.start_from:
+    if recipe.start_from and not checkpoint:
         _start_from(network, recipe.start_from, recipe.scale)
     pictures = PictureFolder(recipe.data, smallest=recipe.scale * recipe.patch, memory=recipe.memory)
     validation = _Validation(recipe.validation, recipe) if recipe.validation else None
