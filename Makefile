@@ -1,4 +1,4 @@
-# make demo   enlarge the pictures in examples/pictures/ into demo-output/
+# make demo   enlarge the pictures in examples/pictures/ and train a detector on examples/bccd/, into demo-output/
 # make test   lint, types and tests
 #
 # PYTHON       the interpreter that builds the environment (3.10 or newer)
@@ -13,13 +13,16 @@ BIN := $(VENV)/bin
 SOURCES := pyproject.toml $(wildcard src/convattn/ops/native/kernels/*)
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
-.PHONY: demo demo-upscale test clean
+.PHONY: demo demo-upscale demo-detect test clean
 .DELETE_ON_ERROR:
 
-demo: demo-upscale
+demo: demo-upscale demo-detect
 
 demo-upscale: $(VENV)/.package
 	$(BIN)/convattn upscale examples/pictures --output demo-output --scale 2 --existing overwrite
+
+demo-detect: $(VENV)/.detection
+	$(BIN)/python examples/detect.py demo-output
 
 test: $(VENV)/.development
 	$(BIN)/ruff check .
@@ -38,6 +41,10 @@ $(VENV)/.torch: constraints.txt
 
 $(VENV)/.package: $(VENV)/.torch $(SOURCES)
 	$(PIP_INSTALL) --editable .
+	touch $@
+
+$(VENV)/.detection: $(VENV)/.package
+	$(PIP_INSTALL) --editable ".[yolo]"
 	touch $@
 
 $(VENV)/.development: $(VENV)/.torch $(SOURCES)

@@ -3,8 +3,7 @@
     python examples/detect.py demo-output
 
 Writes detect-curves.png (losses and accuracy by epoch) and detect-boxes.jpg (a validation picture with boxes)
-after some minutes on two cores. Forty pictures and a start from nothing make no good detector: this shows that
-everything runs.
+within some minutes. Forty pictures and a start from nothing make no good detector: this shows that all runs.
 """
 
 import shutil
