@@ -231,12 +231,15 @@ def test_other_errors_are_not_taken_for_a_want_of_memory():
         Upscaler(ShortOfMemory(RuntimeError("a fault"), largest=0), device="cpu")(pixels(9, 9))
 
 
-def test_tiles_follow_the_free_memory(monkeypatch):
-    network, shown = build("esc-nano", 2), []
+@pytest.mark.parametrize(
+    ("size", "memory", "largest"), [(500, 2**24, 160), (500, 2**34, 500), (9, 2**24, 500)]
+)
+def test_tiles_follow_the_free_memory(monkeypatch, size, memory, largest):
+    network, shown = Bicubic(), []
     network.register_forward_pre_hook(lambda module, args: shown.append(max(args[0].shape[2:])))
-    monkeypatch.setattr("convattn.sr.upscaler.free_memory", lambda device: 2**26)
-    Upscaler(network, device="cpu")(pixels(10, 300, 3))
-    assert 10 < max(shown) < 300
+    monkeypatch.setattr("convattn.sr.upscaler.free_memory", lambda device: memory)
+    Upscaler(network, device="cpu")(pixels(size, 500, 3))
+    assert max(shown) == largest
 
 
 def test_half_precision_that_overflows_is_computed_again():

@@ -218,10 +218,11 @@ class Upscaler:
         return self.network(x)
 
     def _affordable_side(self, picture: Tensor) -> int:
-        if max(picture.shape[2:]) <= _ALWAYS_WHOLE:
+        height, width = picture.shape[2:]
+        if max(height, width) <= _ALWAYS_WHOLE:
             return _ALWAYS_WHOLE
-        memory = free_memory(self.device) * _SHARE_OF_MEMORY
-        return math.isqrt(int(memory / len(picture) / self._bytes_a_pixel))
+        pixels = int(free_memory(self.device) * _SHARE_OF_MEMORY / len(picture) / self._bytes_a_pixel)
+        return max(height, width) if height * width <= pixels else math.isqrt(pixels)
 
     @cached_property
     def _bytes_a_pixel(self) -> float:
