@@ -560,3 +560,10 @@ def test_everything_that_ships_loads():
             network = from_pretrained(name, scale)
             assert network.scale == scale
             assert all(tensor.isfinite().all() for tensor in network.state_dict().values())
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "weights.pth"])
+def test_saved_weights_are_as_readable_as_any_new_file(name: str, tmp_path: Path) -> None:
+    (tmp_path / "other").touch()
+    save_network(build("esc-nano", 2), tmp_path / name, layout="reference")
+    assert (tmp_path / name).stat().st_mode == (tmp_path / "other").stat().st_mode

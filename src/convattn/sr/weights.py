@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 import convattn
@@ -91,7 +91,7 @@ def save_network(
     header |= {key: str(value) for key, value in (metadata or {}).items()}
     with replacing(path) as temporary:
         if path.suffix == ".safetensors":
-            save_file(state, temporary, header)
+            temporary.write_bytes(save(state, header))  # save_file would hide it from other users
         else:
             torch.save(
                 {"model": {"sd": state}} if network.scale is None else {"params_ema": state}, temporary
