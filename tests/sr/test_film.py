@@ -166,6 +166,36 @@ def test_frames_times_and_sound_stay(tmp_path, suffix):
     assert left_behind(tmp_path) == []
 
 
+@pytest.mark.parametrize("pair", ["mp4 mkv", "mkv mp4", "mov ts", "ts mp4"])
+def test_sound_stays_with_the_frames_in_another_container(tmp_path, pair):
+    before, after = pair.split()
+    clip, big = make_film(tmp_path / f"clip.{before}"), tmp_path / f"big.{after}"
+    upscale_film(clip, big, double)
+    shift = shown_at(big)[0] - shown_at(clip)[0]  # some containers cannot start before zero
+    assert shown_at(big) == pytest.approx([moment + shift for moment in shown_at(clip)], abs=1.1e-3)
+    heard, expected = packets_of(big, "audio"), packets_of(clip, "audio")
+    assert [moment for moment, _ in heard] == pytest.approx(
+        [moment + shift for moment, _ in expected], abs=2e-3
+    )
+
+
+def test_attachments_stay(tmp_path):
+    clip, whole = make_film(tmp_path / "clip.mkv"), tmp_path / "whole.mkv"
+    with av.open(str(clip)) as source, av.open(str(whole), "w") as film:
+        copies = {s.index: film.add_stream_from_template(s, opaque=True) for s in source.streams}
+        film.add_attachment("font.ttf", "font/ttf", b"letters")
+        for packet in source.demux():
+            if packet.size:
+                packet.stream = copies[packet.stream_index]
+                film.mux(packet)
+    upscale_film(whole, tmp_path / "big.mkv", double)
+    with av.open(str(tmp_path / "big.mkv")) as big:
+        (font,) = (stream for stream in big.streams if stream.type == "attachment")
+        assert (font.metadata["filename"], bytes(font.data)[:7]) == ("font.ttf", b"letters")
+    with pytest.raises(InputError, match=r"cannot hold the attachment .*font.ttf"):
+        upscale_film(whole, tmp_path / "big.mp4", double)
+
+
 @pytest.mark.parametrize("codec", ["hevc", "av1", "vp9", "ffv1", "mpeg4"])
 def test_every_codec_keeps_the_times(tmp_path, codec):
     clip, big = make_film(tmp_path / "clip.mkv"), tmp_path / "big.mkv"
@@ -472,6 +502,7 @@ def test_a_truncated_film_is_refused_before_the_long_work(tmp_path, suffix, kept
         ({"codec": "ffv1", "target": "big.mp4"}, None),
         ({"codec": "h264", "target": "big.webm"}, "webm files cannot hold"),
         ({"target": "big.txt"}, "films end in"),
+        ({"target": "big.avi"}, "films end in"),
         ({"target": "clip.mp4/big.mp4"}, "cannot be written: Not a directory"),
         ({"target": "clip.mp4"}, "overwrite its original"),
     ],

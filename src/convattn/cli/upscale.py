@@ -89,7 +89,7 @@ def upscale(
             upscaler,
             inputs,
             output,
-            label=f"{model} {scale} {precision}",
+            label=f"{model} {scale} {precision} {tile}",
             codec=codec,
             crf=crf,
             fps=fps,

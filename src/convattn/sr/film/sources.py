@@ -23,7 +23,8 @@ from convattn.sr.pictures import find_pictures, read_picture
 __all__ = ["FilmFile", "Frame", "FrameFolder", "Source"]
 
 _DAMAGE = 0.5  # seconds that may be missing at the end of an undamaged film, as its header tells its length
-_OF_THE_CONTAINER = ("major_brand", "minor_version", "compatible_brands", "encoder")
+_OF_THE_CONTAINER = ("major_brand", "minor_version", "compatible_brands", "encoder", "duration", "bps")
+_STATISTICS = ("_statistics", "number_of_")  # of Matroska's streams
 _SRGB = 13  # transfer characteristics in ITU-T H.273
 
 
@@ -151,8 +152,11 @@ class FilmFile(Source):
         """Count the frames without decoding them, and find out whether the end is missing."""
         count, end, damaged = 0, Fraction(0), False
         with self._opened() as (container, stream):
-            declared, start = stream.frames, Fraction(container.start_time or 0, av.time_base)
+            declared = stream.frames
+            start = Fraction(container.start_time or 0, av.time_base)
             length = Fraction(container.duration or 0, av.time_base)
+            if container.format.name == "avi":  # which counts places for frames, and some may be empty
+                damaged, declared = _is_short_riff(self.path), 0
             try:
                 for packet in container.demux():
                     if not packet.size:
@@ -202,11 +206,14 @@ class FilmFile(Source):
 
     def _copy_stream(self, stream: Stream, film: OutputContainer) -> Stream:
         try:
+            if stream.type == "attachment" and film.format.name != "matroska":
+                raise ValueError
             copy = film.add_stream_from_template(stream, opaque=True)
         except ValueError as error:
+            name = stream.codec_context.name if stream.codec_context else stream.metadata.get("filename")
             raise InputError(
-                f"{film.format.name} files cannot hold the {stream.type} stream of {self.path} "
-                f"({stream.codec_context.name}); write to .mkv, which holds nearly everything."
+                f"{film.format.name} files cannot hold the {stream.type} stream of {self.path} ({name}); "
+                f"write to {self.path.suffix} as well."
             ) from error
         copy.metadata.update(_metadata(stream.metadata))
         copy.disposition = stream.disposition
@@ -278,9 +285,20 @@ def _is_cover(stream: Stream) -> bool:
     return bool(stream.disposition & Disposition.attached_pic)
 
 
+def _is_short_riff(path: Path) -> bool:
+    """Whether a file of the RIFF kind is shorter than its head says."""
+    with path.open("rb") as file:
+        head = file.read(8)
+    return int.from_bytes(head[4:], "little") + len(head) > path.stat().st_size
+
+
 def _metadata(metadata: dict[str, str]) -> dict[str, str]:
     """All but what the old container says of itself."""
-    return {key: value for key, value in metadata.items() if key.lower() not in _OF_THE_CONTAINER}
+    return {
+        key: value
+        for key, value in metadata.items()
+        if key.lower() not in _OF_THE_CONTAINER and not key.lower().startswith(_STATISTICS)
+    }
 
 
 def _moment(frame: av.VideoFrame, last: int | None, step: int) -> int:

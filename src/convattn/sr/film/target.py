@@ -1,6 +1,7 @@
 """How an enlarged film is written: encoded in parts, then put together with what the original holds."""
 
 import heapq
+import io
 import json
 import os
 import shutil
@@ -27,6 +28,9 @@ _CRF = {"libx264": 17, "libx265": 19, "libsvtav1": 22, "libvpx-vp9": 22}  # hard
 _LARGEST_TIME_BASE = 65535  # MPEG-4's
 _LAMBDA = 118  # FFmpeg's unit of quantiser scales
 _FASTEST = 500  # frames a second that the parts' milliseconds tell apart
+
+_FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm", ".ts": "mpegts"}
+"""FFmpeg's names of the containers in which every frame has a time of its own, by suffix."""
 
 Times = list[tuple[int, int]]
 """When each frame is shown and for how long, in the source's time base."""
@@ -246,20 +250,18 @@ def check_target(target: Path, source: Source, look: Look) -> None:
     Raises:
         InputError: Its container is unknown, or cannot hold the codec or one of the streams to be copied.
     """
-    try:
-        trial = av.open(str(target), "w")
-    except ValueError:
-        trial = None
-    if trial is None or trial.format.name == "image2":
-        raise InputError(f"{target} cannot be written: films end in .mp4, .mkv, .mov, .webm or .avi.")
-    with trial:
+    kind = _FORMATS.get(target.suffix.lower())
+    if kind is None:
+        raise InputError(f"{target} cannot be written: films end in {', '.join(_FORMATS)}.")
+    with av.open(io.BytesIO(), "w", format=kind) as trial:
         try:
-            trial.add_stream(look.codec)
+            _add_stream(trial, look, (3, 2 * source.size[1], 2 * source.size[0]))
         except ValueError:
             raise InputError(
                 f"{target.suffix} files cannot hold video of the codec {look.codec}; choose another, or .mkv."
             ) from None
         source.copy_to(trial)
+        trial.start_encoding()
 
 
 def _decoding_time(packet: Packet) -> Fraction:
@@ -268,7 +270,7 @@ def _decoding_time(packet: Packet) -> Fraction:
 
 def assemble(path: Path, source: Source, parts: Parts) -> None:
     """Write the film of its parts and of all that is copied from the source."""
-    with av.open(str(path), "w") as film:
+    with av.open(str(path), "w", format=_FORMATS[path.suffix.lower()]) as film:
         stream = parts.add_stream_to(film, source)
         copied = source.copy_to(film)
         encoded = parts.packets(stream, source.time_base)
