@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from convattn.layers import mean_over_symmetries
-from convattn.ops import conv_attention, feed_forward, window_attention
+from convattn.ops import conv_attention, feed_forward, pointwise, window_attention
 from convattn.ops.native import operators
 from convattn.ops.native.library import _load, library
 from convattn.sr.networks import build
@@ -114,6 +114,28 @@ def test_a_kernel_that_lacks_a_symmetry_is_not_folded(tap: tuple[int, int]) -> N
     assert_exact(conv_attention, [x, large_kernel, dynamic_kernel])
 
 
+def joined_pointwise(
+    x: Tensor, other: Tensor, weight: Tensor, bias: Tensor, *, backend: str | None
+) -> Tensor:
+    return pointwise(x, weight, bias, other=other, backend=backend)
+
+
+joined_pointwise.__name__ = "pointwise"
+
+
+def pointwise_input(
+    pictures: int, channels: int, others: int, height: int, width: int, outs: int = 7
+) -> list[Tensor]:
+    x = torch.randn(pictures, channels + others, height, width).to(memory_format=torch.channels_last)
+    part = nn.Conv2d(channels + others, outs, 1)
+    return [*x.split((channels, others), 1), part.weight.detach(), part.bias.detach()]
+
+
+@pytest.mark.parametrize("case", [(1, 16, 48, 9, 40, 64), (2, 5, 0, 3, 70, 3), (1, 1, 1, 1, 1, 80)])
+def test_pointwise_is_exact(case: tuple, instruction_set: str) -> None:
+    assert_exact(joined_pointwise, pointwise_input(*case))
+
+
 FEED_FORWARD_CASES = {
     "as published": ((1, 64, 20, 40), 80),
     "batch and strips": ((2, 6, 35, 131), 7),
@@ -150,8 +172,9 @@ def test_gelu_is_torchs_everywhere(instruction_set: str) -> None:
         (window_attention, window_input(1, 2, 16, 20, 20, 8)),
         (conv_attention, conv_input(1, 16, 20, 20)),
         (feed_forward, feed_forward_input(1, 16, 20, 20, hidden=20)),
+        (joined_pointwise, pointwise_input(1, 12, 6, 20, 20)),
     ],
-    ids=["window_attention", "conv_attention", "feed_forward"],
+    ids=["window_attention", "conv_attention", "feed_forward", "pointwise"],
 )
 class TestEveryOperator:
     def test_any_memory_format(self, operator, args: list[Tensor]) -> None:

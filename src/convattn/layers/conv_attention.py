@@ -6,6 +6,8 @@ from torch import Tensor, nn
 
 from convattn.ops import conv_attention
 
+from .plain import pointwise
+
 __all__ = ["ConvAttention", "FactoredConvAttention", "KernelPredictor"]
 
 
@@ -52,7 +54,7 @@ class ConvAttention(nn.Module):
         """(N, C, H, W) and the shared kernel to the same shape."""
         attended, passed = x.tensor_split((self.large_kernel_dim,), 1)
         attended = conv_attention(attended, large_kernel, self.predictor(attended))
-        return self.project(torch.cat((attended, passed), 1))
+        return pointwise(self.project, attended, passed)
 
 
 class FactoredConvAttention(nn.Module):
@@ -71,8 +73,8 @@ class FactoredConvAttention(nn.Module):
 
     def forward(self, x: Tensor, large_kernel: tuple[Tensor, Tensor]) -> Tensor:
         """(N, C, H, W) and the two shared kernels to the same shape."""
-        pointwise, depthwise = large_kernel
+        mixing, depthwise = large_kernel
         attended, passed = x.tensor_split((self.large_kernel_dim,), 1)
         dynamic_kernel = self.predictor(attended)
-        attended = conv_attention(F.conv2d(attended, pointwise), depthwise, dynamic_kernel)
-        return self.project(torch.cat((attended, passed), 1))
+        attended = conv_attention(F.conv2d(attended, mixing), depthwise, dynamic_kernel)
+        return pointwise(self.project, attended, passed)

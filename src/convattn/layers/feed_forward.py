@@ -4,6 +4,8 @@ from torch import Tensor, nn
 
 from convattn.ops.feed_forward import compose, feed_forward
 
+from .plain import is_plain
+
 __all__ = ["ConvFFN"]
 
 
@@ -27,12 +29,7 @@ class ConvFFN(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) to the same shape."""
         parts = (self.expand, self.depthwise, self.project)
-        if all(map(_only_a_convolution, parts)):
+        if all(map(is_plain, parts)):
             weights = (tensor for part in parts for tensor in (part.weight, part.bias))
-            return feed_forward(x, *weights)  # type: ignore[arg-type] - every part has a bias
+            return feed_forward(x, *weights)  # type: ignore[arg-type]
         return compose(x, *parts)
-
-
-def _only_a_convolution(module: nn.Module) -> bool:
-    """Whether its weights say all: nothing replaces or wraps it, and nobody watches it run."""
-    return type(module) is nn.Conv2d and not module._forward_hooks and not module._forward_pre_hooks

@@ -5,6 +5,8 @@ from torch import Tensor, nn
 
 from convattn.ops import window_attention
 
+from .plain import pointwise
+
 __all__ = ["WindowAttention"]
 
 
@@ -29,5 +31,6 @@ class WindowAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) to the same shape."""
-        q, k, v = self.qkv(x).chunk(3, 1)
-        return self.project(window_attention(q, k, v, self.relative_position_bias, backend=self.backend))
+        q, k, v = pointwise(self.qkv, x).chunk(3, 1)
+        attended = window_attention(q, k, v, self.relative_position_bias, backend=self.backend)
+        return pointwise(self.project, attended)

@@ -3,6 +3,7 @@
 from .conv_attention import conv_attention
 from .feed_forward import feed_forward
 from .padding import reflect_pad
+from .pointwise import pointwise
 from .window_attention import window_attention
 
-__all__ = ["conv_attention", "feed_forward", "reflect_pad", "window_attention"]
+__all__ = ["conv_attention", "feed_forward", "pointwise", "reflect_pad", "window_attention"]

@@ -1,5 +1,5 @@
 """The operators by compiled kernels, for inference on a CPU in float32."""
 
-from .operators import conv_attention, feed_forward, register, takes, window_attention
+from .operators import conv_attention, feed_forward, pointwise, register, takes, window_attention
 
-__all__ = ["conv_attention", "feed_forward", "register", "takes", "window_attention"]
+__all__ = ["conv_attention", "feed_forward", "pointwise", "register", "takes", "window_attention"]

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-__all__ = ["ConvAttention", "FeedForward", "Map", "WindowAttention", "library", "run"]
+__all__ = ["ConvAttention", "FeedForward", "Map", "Pointwise", "WindowAttention", "library", "run"]
 
 
 class Map(ctypes.Structure):
@@ -48,6 +48,19 @@ class FeedForward(ctypes.Structure):
             for name in ("weight", "bias")
         ),
         *((name, ctypes.c_int64) for name in ("pictures", "channels", "height", "width", "hidden")),
+    )
+
+
+class Pointwise(ctypes.Structure):
+    """Mirrors the structure of this name in kernels/problems.h."""
+
+    _fields_ = (
+        *((name, Map) for name in ("x", "other", "out")),
+        *((name, ctypes.c_void_p) for name in ("weight", "bias")),
+        *(
+            (name, ctypes.c_int64)
+            for name in ("pictures", "channels", "other_channels", "out_channels", "height", "width")
+        ),
     )
 
 

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from ..exporting import is_exporting
-from .library import ConvAttention, FeedForward, Map, WindowAttention, library, run
+from .library import ConvAttention, FeedForward, Map, Pointwise, WindowAttention, library, run
 
-__all__ = ["conv_attention", "feed_forward", "register", "takes", "window_attention"]
+__all__ = ["conv_attention", "feed_forward", "pointwise", "register", "takes", "window_attention"]
 
 
 def takes(*tensors: Tensor) -> bool:
@@ -20,12 +20,17 @@ def takes(*tensors: Tensor) -> bool:
     return _fit(*tensors) and not learning and not is_exporting() and not torch.is_autocast_enabled("cpu")
 
 
-def register(kernel: Callable[..., Tensor | None], otherwise: Callable[..., Tensor]) -> Callable[..., Tensor]:
+def register(
+    kernel: Callable[..., Tensor | None],
+    otherwise: Callable[..., Tensor],
+    channels: Callable[..., int] = lambda x, *_: x.shape[1],
+) -> Callable[..., Tensor]:
     """Make an operation that torch can differentiate and compile into a graph.
 
     Args:
-        kernel: Computes a map shaped like its first argument; gives None for what it is not made for.
+        kernel: Computes a map of the size of its first argument; gives None for what it is not made for.
         otherwise: Computes the same from torch's own operations: what the kernel leaves, and gradients.
+        channels: How many the result has.
 
     Returns:
         ``torch.ops.convattn.<name of the kernel>``, whose result lies in channels-last memory.
@@ -36,7 +41,9 @@ def register(kernel: Callable[..., Tensor | None], otherwise: Callable[..., Tens
         return _channels_last(otherwise(*args)) if out is None else out
 
     def fake(*args: Tensor) -> Tensor:
-        return torch.empty_like(args[0], memory_format=torch.channels_last)
+        x = args[0]
+        shape = (x.shape[0], channels(*args), *x.shape[2:])
+        return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
 
     def keep(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         ctx.save_for_backward(*inputs)
@@ -61,7 +68,7 @@ def conv_attention(x: Tensor, large_kernel: Tensor, dynamic_kernel: Tensor) -> T
     if large_kernel.shape[1] != x.shape[1]:
         return None
     large_kernel, dynamic_kernel = large_kernel.contiguous(), dynamic_kernel.contiguous()
-    x = x if x.stride(1) == 1 else _channels_last(x)
+    x = _pixels_together(x)
     out = torch.empty_like(x, memory_format=torch.channels_last)
     sizes = (*x.shape, large_kernel.shape[-1], dynamic_kernel.shape[-1])
     kernels = (large_kernel.data_ptr(), dynamic_kernel.data_ptr())
@@ -80,10 +87,25 @@ def feed_forward(
     """As the function; hidden channels stay in the cache."""
     parameters = (expand_weight, expand_bias, depthwise_weight, depthwise_bias, project_weight, project_bias)
     weights = [parameter.contiguous() for parameter in parameters]
-    x = x if x.stride(1) == 1 else _channels_last(x)
+    x = _pixels_together(x)
     out = torch.empty_like(x, memory_format=torch.channels_last)
     pointers = (weight.data_ptr() for weight in weights)
     run("feed_forward", FeedForward(Map.of(x), Map.of(out), *pointers, *x.shape, len(expand_bias)))
+    return out
+
+
+def pointwise(x: Tensor, other: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """As the function; the maps are not joined in memory."""
+    weight, bias, x, other = (
+        weight.contiguous(),
+        bias.contiguous(),
+        _pixels_together(x),
+        _pixels_together(other),
+    )
+    (pictures, channels, height, width), outs = x.shape, len(bias)
+    out = torch.empty((pictures, outs, height, width), memory_format=torch.channels_last)
+    sizes = (pictures, channels, other.shape[1], outs, height, width)
+    run("pointwise", Pointwise(*map(Map.of, (x, other, out)), weight.data_ptr(), bias.data_ptr(), *sizes))
     return out
 
 
@@ -100,6 +122,11 @@ def window_attention(q: Tensor, k: Tensor, v: Tensor, relative_position_bias: Te
 
 def _fit(*tensors: Tensor) -> bool:
     return library is not None and all(x.device.type == "cpu" and x.dtype == torch.float32 for x in tensors)
+
+
+def _pixels_together(x: Tensor) -> Tensor:
+    """With the channels of a pixel side by side, copied where they are not."""
+    return x if x.stride(1) == 1 else _channels_last(x)
 
 
 def _channels_last(x: Tensor) -> Tensor:

@@ -74,10 +74,11 @@ struct InstructionSet {
   bool supported;
   void (*conv_attention)(const ConvAttention&, int threads);
   void (*feed_forward)(const FeedForward&, int threads);
+  void (*pointwise)(const Pointwise&, int threads);
   void (*window_attention)(const WindowAttention&, int threads);
 };
 
-#define INSTRUCTION_SET(name, supported) {#name, supported, name::conv_attention, name::feed_forward, name::window_attention}
+#define INSTRUCTION_SET(name, supported) {#name, supported, name::conv_attention, name::feed_forward, name::pointwise, name::window_attention}
 
 // The last that the processor supports is used.
 const InstructionSet INSTRUCTION_SETS[] = {
@@ -138,6 +139,8 @@ int convattn_conv_attention(const ConvAttention* problem, int threads) {
 int convattn_feed_forward(const FeedForward* problem, int threads) {
   return run(chosen->feed_forward, problem, threads);
 }
+
+int convattn_pointwise(const Pointwise* problem, int threads) { return run(chosen->pointwise, problem, threads); }
 
 int convattn_window_attention(const WindowAttention* problem, int threads) {
   return run(chosen->window_attention, problem, threads);

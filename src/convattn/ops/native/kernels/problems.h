@@ -52,6 +52,13 @@ struct FeedForward {
   int64_t pictures, channels, height, width, hidden;
 };
 
+// A 1×1 convolution of two maps whose channels are joined; the second may have none.
+struct Pointwise {
+  Map x, other, out;           // the channels of a pixel lie together
+  const float *weight, *bias;  // (out_channels, channels + other_channels), contiguous
+  int64_t pictures, channels, other_channels, out_channels, height, width;
+};
+
 // Memory on a border of cache lines, not initialised.
 class Buffer {
  public:

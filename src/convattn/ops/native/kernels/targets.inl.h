@@ -7,6 +7,7 @@ namespace NAMESPACE {
 #include "matmul.inl.h"
 #include "conv_attention.inl.h"
 #include "feed_forward.inl.h"
+#include "pointwise.inl.h"
 #include "window_attention.inl.h"
 
 template <class Kernel, class Problem>
@@ -17,6 +18,7 @@ void compute(const Problem& problem, int threads) {
 
 constexpr auto conv_attention = &compute<ConvAttentionKernel, ConvAttention>;
 constexpr auto feed_forward = &compute<FeedForwardKernel, FeedForward>;
+constexpr auto pointwise = &compute<PointwiseKernel, Pointwise>;
 constexpr auto window_attention = &compute<WindowAttentionKernel, WindowAttention>;
 
 }  // namespace NAMESPACE
