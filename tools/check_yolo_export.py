@@ -11,8 +11,6 @@ from typing import Annotated, Any
 
 import torch
 import typer
-from rich.console import Console
-from rich.table import Table
 from ultralytics import YOLO
 from ultralytics.utils.metrics import box_iou
 
@@ -32,29 +30,29 @@ EXPORTS: dict[str, dict[str, Any]] = {
 def main(
     weights: Path, picture: Path, size: Annotated[int, typer.Option(help="Picture side.")] = 320
 ) -> None:
-    """Print a table with a row for each export."""
+    """Print a line for each export."""
     warnings.filterwarnings("ignore")
-    table = Table("export", "detections", "of PyTorch's", "lowest overlap", "largest difference in score")
     for name, options in EXPORTS.items():
-        table.add_row(name, *_compare(weights, picture, size, dict(options)))
-    Console().print(table)
+        print(f"{name}: {_compare(weights, picture, size, dict(options))}", flush=True)
 
 
-def _compare(weights: Path, picture: Path, size: int, options: dict[str, Any]) -> list[str]:
+def _compare(weights: Path, picture: Path, size: int, options: dict[str, Any]) -> str:
     expected = _detect(weights, picture, size, options.get("nms"))
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(shutil.copy(weights, folder))
         try:
-            found = _detect(
-                YOLO(copy).export(imgsz=size, device="cpu", **options), picture, size, options.get("nms")
-            )
+            exported = YOLO(copy).export(imgsz=size, device="cpu", **options)
+            found = _detect(exported, picture, size, options.get("nms"))
         except Exception as error:
-            return [f"{type(error).__name__}: {str(error).splitlines()[0]}", "", "", ""]
+            return f"failed with {type(error).__name__}: {str(error).splitlines()[0]}"
     if not len(found) or not len(expected):
-        return [str(len(found)), str(len(expected)), "", ""]
+        return f"{len(found)} of {len(expected)} detections"
     overlap, match = box_iou(expected[:, :4], found[:, :4]).max(1)
     scores = (expected[:, 4] - found[match, 4]).abs().max()
-    return [str(len(found)), str(len(expected)), f"{overlap.min():.4f}", f"{scores:.1e}"]
+    return (
+        f"{len(found)} of {len(expected)} detections, overlapping by {overlap.min():.4f} at least, "
+        f"scores differ by {scores:.1e} at most"
+    )
 
 
 def _detect(model: str | Path, picture: Path, size: int, nms: bool | None) -> torch.Tensor:
