@@ -216,6 +216,12 @@ def test_parts_make_no_difference_to_times(tmp_path, monkeypatch, parts):
     assert decoding == sorted(set(decoding))
 
 
+def test_chapters_may_go_on_beyond_the_last_frame(tmp_path):
+    clip = make_film(tmp_path / "clip.mp4", times=TIMES[:5])
+    upscale_film(clip, tmp_path / "big.mp4", double)
+    assert len(shown_at(tmp_path / "big.mp4")) == 5
+
+
 def test_subtitles_stay(tmp_path):
     (tmp_path / "text.srt").write_bytes(SUBTITLES)
     clip = make_film(tmp_path / "clip.mkv", subtitles=tmp_path / "text.srt")

@@ -152,9 +152,8 @@ class FilmFile(Source):
         """Count the frames without decoding them, and find out whether the end is missing."""
         count, end, damaged = 0, Fraction(0), False
         with self._opened() as (container, stream):
-            declared = stream.frames
+            declared, length = stream.frames, _declared_length(container)
             start = Fraction(container.start_time or 0, av.time_base)
-            length = Fraction(container.duration or 0, av.time_base)
             if container.format.name == "avi":  # which counts places for frames, and some may be empty
                 damaged, declared = _is_short_riff(self.path), 0
             try:
@@ -283,6 +282,15 @@ class FrameFolder(Source):
 
 def _is_cover(stream: Stream) -> bool:
     return bool(stream.disposition & Disposition.attached_pic)
+
+
+def _declared_length(container: InputContainer) -> Fraction:
+    """How many seconds of video and sound there should be; chapters and subtitles may go on beyond."""
+    streams = [*container.streams.video, *container.streams.audio]
+    lengths = [
+        stream.duration * stream.time_base for stream in streams if stream.duration and stream.time_base
+    ]
+    return max(lengths, default=Fraction(container.duration or 0, av.time_base))
 
 
 def _is_short_riff(path: Path) -> bool:
