@@ -1,4 +1,5 @@
 import os
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -156,6 +157,15 @@ def test_x3_starts_from_x2(pictures: Path, unbroken: Path, tmp_path: Path) -> No
 def test_a_run_folder_holds_one_training(pictures: Path, unbroken: Path) -> None:
     with pytest.raises(InputError, match="holds a training of esc-nano x2; give another run=FOLDER"):
         train(_recipe(pictures, unbroken.parent, scale=3))
+
+
+def test_a_damaged_checkpoint_is_named(pictures: Path, unbroken: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(unbroken.parent, folder)
+    checkpoint = folder / "last.ckpt"
+    checkpoint.write_bytes(checkpoint.read_bytes()[:-1000])
+    with pytest.raises(InputError, match="damaged; delete it"):
+        train(_recipe(pictures, folder))
 
 
 def test_only_classic_networks_are_trained(pictures: Path, tmp_path: Path) -> None:

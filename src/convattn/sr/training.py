@@ -5,6 +5,7 @@ import os
 import signal
 import threading
 import warnings
+import zipfile
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -302,6 +303,8 @@ def _checkpoint_to_resume(recipe: Recipe) -> Path | None:
             f"{recipe.folder} holds a training of {before['network']} x{before['scale']}; "
             "give another run=FOLDER."
         )
+    if not zipfile.is_zipfile(path):  # as it would not be if its end were missing
+        raise InputError(f"The checkpoint {path} is damaged; delete it, or give resume=never, to start anew.")
     return path
 
 

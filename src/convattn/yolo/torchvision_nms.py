@@ -5,6 +5,7 @@ cannot even be imported, though of its operators Ultralytics needs but this one.
 """
 
 import logging
+import sys
 from types import ModuleType
 
 import torch
@@ -56,6 +57,8 @@ def define_nms(extension: ModuleType) -> None:
         _library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     _library.impl("nms", nms, "CompositeExplicitAutograd")
     extension._assert_has_ops = lambda: None  # type: ignore[attr-defined]
+    if "ultralytics" not in sys.modules:
+        return  # nobody else needs to know
     logging.getLogger("ultralytics").warning(
         "torchvision cannot load its operators beside torch %s, so convattn provides nms; the right build "
         "comes with: pip install --force-reinstall torchvision --index-url https://download.pytorch.org/whl/%s",
