@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from ultralytics import YOLO
 from ultralytics.engine.trainer import BaseTrainer
+from ultralytics.nn.tasks import torch_safe_load
 from ultralytics.utils.torch_utils import ModelEMA
 
 import convattn.yolo  # noqa: F401 - makes the names known
@@ -83,6 +84,16 @@ def test_train_then_predict_in_a_process_that_never_imports_convattn(
     )
     expected = YOLO(best).model(torch.full((1, 3, 64, 64), 0.5))[0]
     torch.testing.assert_close(torch.load(tmp_path / "output.pt"), expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("safe", [False, True])
+def test_checkpoint_of_the_first_release_loads(safe: bool) -> None:
+    """Later releases must read what earlier ones pickled: class and module names, attributes, numbers."""
+    file = Path(__file__).parent / "data" / "c3k2_esc-0.1.pt"
+    checkpoint, _ = torch_safe_load(file, safe_only=safe)
+    output = checkpoint["model"].float().eval()(torch.full((1, 3, 64, 64), 0.5))[0]
+    expected = torch.load(file.with_name("c3k2_esc-0.1-output.pt"))
+    torch.testing.assert_close(output, expected, rtol=1e-4, atol=1e-3)
 
 
 def test_resume_after_a_kill(tiny: Path, dataset: Path, tmp_path: Path) -> None:
