@@ -48,8 +48,9 @@ class LocalTextureEstimator(nn.Module):
             (N, Q, 3), to be added to the interpolated picture.
         """
         amplitude, frequency = texture
-        size = points.new_tensor(amplitude.shape[2:])
-        centres = pixel_centres(*amplitude.shape[2:], points).movedim(-1, 0).expand(len(points), -1, -1, -1)
+        height, width = amplitude.shape[2:]
+        size = points.new_tensor((height, width))
+        centres = pixel_centres(height, width, points).movedim(-1, 0).expand(len(points), -1, -1, -1)
         phase = self.phase(cell * size)[:, None]
         colours, areas = [], []
         for corner in ((-1, -1), (-1, 1), (1, -1), (1, 1)):
