@@ -72,7 +72,7 @@ class ConvAttentionKernel {
         apply_large(x);
       }
       for (int64_t x = 0; x < pixels; ++x)
-        std::memcpy(a.p_.out.at(picture, 0, y, left + x), sums + x * a.padded_, a.p_.channels * sizeof(float));
+        copy(sums + x * a.padded_, a.p_.channels, a.p_.out.at(picture, 0, y, left + x));
     }
 
     // The rows that the dynamic kernel covers.
@@ -131,7 +131,8 @@ class ConvAttentionKernel {
             for (int64_t c = 0; c < channels; c += LANES)  // what is too much is overwritten by the next
               store(to + dx * channels + c, mirrored(dy, dx, (x + p + a.radius_) * a.padded_ + c));
         }
-        multiply(PIXELS, products, depth, depth, matrix, a.padded_, sums + x * a.padded_, a.padded_);
+        multiply(PIXELS, products, depth, depth, matrix, a.padded_, sums + x * a.padded_, a.padded_,
+                 sums + x * a.padded_, a.padded_);
         matrix += depth * a.padded_;
       }
     }

@@ -42,10 +42,6 @@ class FeedForwardKernel {
     }
   }
 
-  static void repeat(const float* row, int64_t length, int64_t times, float* to) {
-    for (int64_t p = 0; p < times; ++p) std::memcpy(to + p * length, row, length * sizeof(float));
-  }
-
   struct Strip {
     Strip(const FeedForwardKernel& kernel, int64_t picture, int64_t left)
         : a(kernel),
@@ -82,9 +78,9 @@ class FeedForwardKernel {
         return;
       }
       for (int64_t x = first; x < last; ++x)
-        std::memcpy(in + x * channels, a.p_.x.at(picture, 0, y, left - 1 + x), channels * sizeof(float));
-      repeat(a.expand_ + channels * a.hidden_, a.hidden_, a.span_, to);
-      multiply(last, in, channels, channels, a.expand_, a.hidden_, to, a.hidden_);
+        copy(a.p_.x.at(picture, 0, y, left - 1 + x), channels, in + x * channels);
+      const float* bias = a.expand_ + channels * a.hidden_;
+      multiply(last, in, channels, channels, a.expand_, a.hidden_, bias, 0, to, a.hidden_);
       for (int64_t i = first * a.hidden_; i < last * a.hidden_; i += LANES) store(to + i, gelu(load(to + i)));
       std::fill(to, to + first * a.hidden_, 0.0f);
       std::fill(to + last * a.hidden_, to + a.span_ * a.hidden_, 0.0f);
@@ -111,11 +107,11 @@ class FeedForwardKernel {
     }
 
     void project(int64_t y) {
-      repeat(a.project_ + a.p_.hidden * a.channels_, a.channels_, a.width_, out);
-      multiply(a.width_, mixed, a.hidden_, a.p_.hidden, a.project_, a.channels_, out, a.channels_);
+      const float* bias = a.project_ + a.p_.hidden * a.channels_;
+      multiply(a.width_, mixed, a.hidden_, a.p_.hidden, a.project_, a.channels_, bias, 0, out, a.channels_);
       const int64_t pixels = std::min(a.width_, a.p_.width - left);
       for (int64_t x = 0; x < pixels; ++x)
-        std::memcpy(a.p_.out.at(picture, 0, y, left + x), out + x * a.channels_, a.p_.channels * sizeof(float));
+        copy(out + x * a.channels_, a.p_.channels, a.p_.out.at(picture, 0, y, left + x));
     }
 
     const FeedForwardKernel& a;

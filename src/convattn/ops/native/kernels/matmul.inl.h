@@ -10,13 +10,13 @@ constexpr int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to * t
 
 template <int VECTORS>
 INLINE void multiply_columns(const float* in, int64_t in_stride, int64_t depth, const float* matrix, int64_t columns,
-                             float* out, int64_t out_stride) {
+                             const float* start, int64_t start_stride, float* out, int64_t out_stride) {
   constexpr int ROWS = pixels_at_once(VECTORS);
   Vector sum[ROWS][VECTORS];
   UNROLL(16)
   for (int r = 0; r < ROWS; ++r)
     UNROLL(3)
-    for (int j = 0; j < VECTORS; ++j) sum[r][j] = load(out + r * out_stride + j * LANES);
+    for (int j = 0; j < VECTORS; ++j) sum[r][j] = load(start + r * start_stride + j * LANES);
   for (int64_t k = 0; k < depth; ++k, matrix += columns) {
     Vector row[VECTORS];
     UNROLL(3)
@@ -34,25 +34,30 @@ INLINE void multiply_columns(const float* in, int64_t in_stride, int64_t depth, 
 
 template <int VECTORS>
 INLINE void multiply_block(int64_t pixels, const float* in, int64_t in_stride, int64_t depth, const float* matrix,
-                           int64_t columns, float* out, int64_t out_stride) {
+                           int64_t columns, const float* start, int64_t start_stride, float* out, int64_t out_stride) {
   for (int64_t p = 0; p < pixels; p += pixels_at_once(VECTORS))
-    multiply_columns<VECTORS>(in + p * in_stride, in_stride, depth, matrix, columns, out + p * out_stride, out_stride);
+    multiply_columns<VECTORS>(in + p * in_stride, in_stride, depth, matrix, columns, start + p * start_stride,
+                              start_stride, out + p * out_stride, out_stride);
 }
 
-// out[p][j] += Σ_k in[p][k] · matrix[k][j]. ``columns`` is a multiple of LANES; ``in`` and ``out`` have room for
+// out[p][j] = start[p][j] + Σ_k in[p][k] · matrix[k][j]; a bias is a start of stride 0. ``columns`` is a multiple of LANES; ``in`` and ``out`` have room for
 // a multiple of PIXELS and may be read and written that far.
 inline void multiply(int64_t pixels, const float* in, int64_t in_stride, int64_t depth, const float* matrix,
-                     int64_t columns, float* out, int64_t out_stride) {
+                     int64_t columns, const float* start, int64_t start_stride, float* out, int64_t out_stride) {
+  if (depth == 0 && start == out) return;
   for (int64_t j = 0; j < columns;) {
     const int64_t left = (columns - j) / LANES;
     if (left == 1) {
-      multiply_block<1>(pixels, in, in_stride, depth, matrix + j, columns, out + j, out_stride);
+      multiply_block<1>(pixels, in, in_stride, depth, matrix + j, columns, start + j, start_stride, out + j,
+                        out_stride);
       j += LANES;
     } else if (left == 2 || left == 4) {
-      multiply_block<2>(pixels, in, in_stride, depth, matrix + j, columns, out + j, out_stride);
+      multiply_block<2>(pixels, in, in_stride, depth, matrix + j, columns, start + j, start_stride, out + j,
+                        out_stride);
       j += 2 * LANES;
     } else {
-      multiply_block<3>(pixels, in, in_stride, depth, matrix + j, columns, out + j, out_stride);
+      multiply_block<3>(pixels, in, in_stride, depth, matrix + j, columns, start + j, start_stride, out + j,
+                        out_stride);
       j += 3 * LANES;
     }
   }

@@ -24,23 +24,27 @@ class PointwiseKernel {
     const Buffer in(TILE * channels_), out(TILE * padded_);
     std::fill(in + 0, in + TILE * channels_, 0.0f);
     for (int64_t left = 0; left < p_.width; left += TILE) {
+      const float* x = p_.x.at(picture, 0, y, left);
+      const float* other = p_.other.at(picture, 0, y, left);
+      float* to = p_.out.at(picture, 0, y, left);
       const int64_t pixels = std::min(TILE, p_.width - left);
-      for (int64_t x = 0; x < pixels; ++x) {
-        float* pixel = in + x * channels_;
-        copy(p_.x.at(picture, 0, y, left + x), p_.channels, pixel);
-        copy(p_.other.at(picture, 0, y, left + x), p_.other_channels, pixel + p_.channels);
-        copy(bias_, padded_, out + x * padded_);
+      if (pixels == TILE && p_.out_channels == padded_) {
+        multiply(TILE, x, p_.x.column, p_.channels, matrix_, padded_, bias_, 0, to, p_.out.column);
+        multiply(TILE, other, p_.other.column, p_.other_channels, matrix_ + p_.channels * padded_, padded_, to,
+                 p_.out.column, to, p_.out.column);
+        continue;
       }
-      multiply(pixels, in, channels_, channels_, matrix_, padded_, out, padded_);
-      for (int64_t x = 0; x < pixels; ++x)
-        copy(out + x * padded_, p_.out_channels, p_.out.at(picture, 0, y, left + x));
+      for (int64_t i = 0; i < pixels; ++i) {  // where the kernel would reach beyond a pixel or a row
+        copy(x + i * p_.x.column, p_.channels, in + i * channels_);
+        copy(other + i * p_.other.column, p_.other_channels, in + i * channels_ + p_.channels);
+      }
+      multiply(pixels, in, channels_, channels_, matrix_, padded_, bias_, 0, out, padded_);
+      for (int64_t i = 0; i < pixels; ++i) copy(out + i * padded_, p_.out_channels, to + i * p_.out.column);
     }
   }
 
  private:
   static constexpr int64_t TILE = 32;  // pixels, so that they stay in the nearest cache
-
-  static void copy(const float* from, int64_t count, float* to) { std::memcpy(to, from, count * sizeof(float)); }
 
   const Pointwise p_;
   const int64_t channels_, padded_;

@@ -14,6 +14,13 @@ INLINE Vector load(const float* from) {
 
 INLINE void store(float* to, Vector v) { std::memcpy(to, &v, sizeof v); }
 
+// Inline, as most are a few vectors long.
+INLINE void copy(const float* from, int64_t count, float* to) {
+  int64_t i = 0;
+  for (; i + LANES <= count; i += LANES) store(to + i, load(from + i));
+  for (; i < count; ++i) to[i] = from[i];
+}
+
 INLINE Vector splat(float x) { return x - Vector{}; }
 
 INLINE Vector max(Vector a, Vector b) { return a > b ? a : b; }
