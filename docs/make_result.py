@@ -19,6 +19,7 @@ PARTS = {"kitten.png": (slice(20, 120), slice(40, 140)), "circuits.webp": (slice
 
 
 def main() -> None:
+    """Draw the picture."""
     upscale = Upscaler("esc-nano", scale=SCALE)
     rows = []
     for name, part in PARTS.items():
