@@ -29,18 +29,35 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
     """
     # As torchvision's kernels do, half precision is computed in float32.
     boxes = boxes.to(torch.promote_types(boxes.dtype, torch.float32))
-    areas = (boxes[:, 2:] - boxes[:, :2]).prod(1)
     order = scores.argsort(descending=True, stable=True)
-    kept = []
+    kept = [order[:0]]
     while len(order):
-        best, rest = order[0], order[1:]
-        kept.append(best)
-        low = torch.maximum(boxes[best, :2], boxes[rest, :2])
-        high = torch.minimum(boxes[best, 2:], boxes[rest, 2:])
-        intersection = (high - low).clamp(min=0).prod(1)
-        iou = intersection / (areas[best] + areas[rest] - intersection)
-        order = rest[~(iou > iou_threshold)]  # the ratio of two empty boxes is not a number: both stay
-    return torch.stack(kept) if kept else order
+        block, order = order[:_BLOCK], order[_BLOCK:]
+        overlaps = _iou(boxes[block], boxes[block]) > iou_threshold
+        kept.append(block[_survivors(overlaps.triu(1))])
+        order = order[~(_iou(boxes[kept[-1]], boxes[order]) > iou_threshold).any(0)]
+    return torch.cat(kept)
+
+
+_BLOCK = 256  # boxes compared with each other at once
+
+
+def _survivors(overlaps: Tensor) -> Tensor:
+    """Which boxes no surviving box before them overlaps, of (N, N) with earlier boxes in rows."""
+    survives = overlaps.new_ones(len(overlaps))
+    while True:  # each round settles one box more at least, and most often all
+        before, survives = survives, ~overlaps[survives].any(0)
+        if torch.equal(before, survives):
+            return survives
+
+
+def _iou(boxes: Tensor, others: Tensor) -> Tensor:
+    """Intersection over union of (N, 4) with (M, 4): (N, M), and not a number for two empty boxes."""
+    low = torch.maximum(boxes[:, None, :2], others[:, :2])
+    high = torch.minimum(boxes[:, None, 2:], others[:, 2:])
+    intersection = (high - low).clamp(min=0).prod(2)
+    areas, other_areas = ((b[:, 2:] - b[:, :2]).prod(1) for b in (boxes, others))
+    return intersection / (areas[:, None] + other_areas - intersection)
 
 
 def define_nms(extension: ModuleType) -> None:
