@@ -399,8 +399,9 @@ def test_ctrl_c_leaves_one_sentence_and_goes_on(tmp_path):
     clip, big = make_film(tmp_path / "clip.mp4"), tmp_path / "big.mp4"
     script = tmp_path / "run.py"
     script.write_text(
-        "import sys, time, torch\n"
+        "import signal, sys, time, torch\n"
         "import convattn.sr.film as film\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)  # which jobs in the background lack\n"
         "film._PART = 4\n"
         "def slow(x):\n"
         "    time.sleep(float(sys.argv[3]))\n"

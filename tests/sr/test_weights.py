@@ -461,11 +461,13 @@ def test_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     save_network(small(), path)
     before = path.read_bytes()
 
-    def full(state, file, metadata):
-        file.write_bytes(b"half")
+    write = Path.write_bytes
+
+    def full(file: Path, data: bytes) -> int:
+        write(file, b"half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(weights, "save_file", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(InputError, match="No space left on device"):
         save_network(small(), path)
     assert path.read_bytes() == before
