@@ -1,5 +1,7 @@
 """The compiled kernels: exact for every instruction set, layout and size, and known to torch."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -239,3 +241,15 @@ def test_says_so_where_it_was_not_built(tmp_path, monkeypatch: pytest.MonkeyPatc
     args = conv_input(1, 4, 8, 8)
     assert not operators.takes(*args)
     assert_exact(conv_attention, args)
+
+
+def test_inference_does_not_wait_for_torchs_compiler_to_be_imported() -> None:
+    code = (
+        "import sys, torch\n"
+        "from convattn.layers import ConvAttention, LargeKernel\n"
+        "with torch.inference_mode():\n"
+        "    ConvAttention(32, 16)(torch.rand(1, 32, 9, 9), LargeKernel(16)())\n"
+        "print('sympy' in sys.modules)\n"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "False"

@@ -16,8 +16,13 @@ __all__ = ["conv_attention", "feed_forward", "pointwise", "register", "takes", "
 
 def takes(*tensors: Tensor) -> bool:
     """Whether the kernels are the right choice: there, made for these tensors, and no gradient is wanted."""
-    learning = torch.is_grad_enabled() and any(x.requires_grad for x in tensors)
-    return _fit(*tensors) and not learning and not is_exporting() and not torch.is_autocast_enabled("cpu")
+    if not _fit(*tensors) or _learns(*tensors):
+        return False
+    return not is_exporting() and not torch.is_autocast_enabled("cpu")
+
+
+def _learns(*tensors: Tensor) -> bool:
+    return torch.is_grad_enabled() and any(x.requires_grad for x in tensors)
 
 
 def register(
@@ -33,7 +38,8 @@ def register(
         channels: How many the result has.
 
     Returns:
-        ``torch.ops.convattn.<name of the kernel>``, whose result lies in channels-last memory.
+        What computes it, ``torch.ops.convattn.<name of the kernel>`` where torch needs to know of it; the
+        result lies in channels-last memory.
     """
 
     def forward(*args: Tensor) -> Tensor:
@@ -60,7 +66,13 @@ def register(
     )
     operation.register_fake(fake)
     operation.register_autograd(backward, setup_context=keep)
-    return operation
+
+    def choose(*args: Tensor) -> Tensor:
+        # The first call of a custom operation imports torch's compiler: a second and 100 MB.
+        direct = not torch.compiler.is_compiling() and not _learns(*args)
+        return forward(*args) if direct else operation(*args)
+
+    return choose
 
 
 def conv_attention(x: Tensor, large_kernel: Tensor, dynamic_kernel: Tensor) -> Tensor | None:
