@@ -9,7 +9,7 @@ from torch import nn
 
 from convattn.errors import InputError
 from convattn.sr.lte import pixel_centres
-from convattn.sr.networks import ESC, ESCLTE, NETWORKS, build
+from convattn.sr.networks import ESC, ESCLTE, NETWORKS, REAL_NETWORKS, build
 
 SMALL = dict(dim=16, large_kernel_dim=4, blocks=1, layers=2, window_size=4, heads=2, ffn_ratio=1.25)
 
@@ -41,6 +41,7 @@ def test_published_parameter_counts_of_the_other_two() -> None:
 @pytest.mark.parametrize("scale", [2, 3, 4])
 def test_nano_is_well_under_a_megabyte(scale: int) -> None:
     assert 4 * count(build("esc-nano", scale)) < 500_000
+    assert 4 * count(build("esc-nano-real")) < 500_000
 
 
 def disturb(network: nn.Module) -> nn.Module:
@@ -79,7 +80,8 @@ def test_published_networks_run_on_a_batch_of_odd_size() -> None:
         with torch.inference_mode():
             assert network(torch.rand(2, 3, 5, 33)).shape == (2, 3, 10, 66)
     with torch.inference_mode():
-        assert build("esc-real").eval()(torch.rand(1, 3, 1, 2)).shape == (1, 3, 4, 8)
+        for name in REAL_NETWORKS:
+            assert build(name).eval()(torch.rand(1, 3, 1, 2)).shape == (1, 3, 4, 8)
 
 
 def test_every_parameter_learns() -> None:
@@ -129,3 +131,5 @@ def test_every_name_builds() -> None:
     with torch.device("meta"):
         for name in NETWORKS:
             assert build(name, 2).scale == 2
+        for name in REAL_NETWORKS:
+            assert build(name).scale == build(name, 4).scale == 4

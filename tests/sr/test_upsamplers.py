@@ -51,7 +51,15 @@ def test_dysample_in_half_precision_tells_far_pixels_apart():
     assert (upsampler.bfloat16()(x.bfloat16()).float() - expected).abs().max() < 0.05
 
 
-@pytest.mark.parametrize("upsampler", [DySample(8, 2), DySample(8, 3), NearestConvUpsampler(8, (2, 2))])
+@pytest.mark.parametrize(
+    "upsampler",
+    [
+        DySample(8, 2),
+        DySample(8, 3),
+        NearestConvUpsampler(8, (2, 2)),
+        NearestConvUpsampler(8, width=4),
+    ],
+)
 def test_output_size_and_gradients(upsampler):
     x = torch.randn(2, 8, 1, 3, requires_grad=True)
     y = upsampler(x)

@@ -293,7 +293,9 @@ def networks(draw):
         return small(ESC, scale=draw(st.integers(1, 5)), image_skip=mode, **features)
     if draw(st.booleans()):
         convs = tuple(draw(st.lists(st.integers(1, 3), min_size=1, max_size=3)))
-        return small(ESCReal, upsampler=partial(NearestConvUpsampler, convs=convs), **features)
+        width = draw(st.integers(1, 6))
+        upsampler = partial(NearestConvUpsampler, convs=convs, width=width)
+        return small(ESCReal, upsampler=upsampler, **features)
     groups = draw(st.sampled_from([n for n in range(1, dim + 1) if dim % n == 0]))
     scale = draw(st.integers(1, 5))
     return small(ESCReal, upsampler=partial(DySample, scale=scale, groups=groups), **features)

@@ -5,6 +5,7 @@ ICCV 2025, sections 3 and 4.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,7 +19,7 @@ from convattn.ops import reflect_pad
 from .lte import LocalTextureEstimator, pixel_centres
 from .upsamplers import DySample, NearestConvUpsampler
 
-__all__ = ["ESC", "ESCLTE", "NETWORKS", "ESCReal", "Features", "build"]
+__all__ = ["ESC", "ESCLTE", "NETWORKS", "REAL_NETWORKS", "ESCReal", "Features", "build"]
 
 
 class Features(nn.Module):
@@ -251,26 +252,48 @@ NETWORKS: dict[str, Callable[[int], nn.Module]] = {
 }
 """Builders of the classic networks by name, each taking the scale."""
 
+REAL_NETWORKS: dict[str, Callable[[], ESCReal]] = {
+    "esc-real": lambda: ESCReal(**(_ESC | dict(blocks=10, ffn_ratio=2, norm=True))),
+    "esc-nano-real": lambda: ESCReal(**_NANO),
+}
+"""Builders of the networks for pictures with real-world faults by name."""
+
+ANY_SCALE_NETWORKS: dict[str, Callable[[], ESCLTE]] = {
+    "esc-lte": lambda: ESCLTE(**_ESC),
+    "esc-nano-lte": lambda: ESCLTE(hidden=64, **_NANO),
+}
+"""Builders of the networks of any scale by name."""
+
+NAMES = (*NETWORKS, *REAL_NETWORKS, *ANY_SCALE_NETWORKS)
+"""Every name that :func:`build` knows."""
+
+REAL_NETWORKS: dict[str, Callable[[], ESCReal]] = {
+    "esc-real": lambda: ESCReal(**(_ESC | dict(blocks=10, ffn_ratio=2, norm=True))),
+    "esc-nano-real": lambda: ESCReal(upsampler=partial(NearestConvUpsampler, width=16), **_NANO),
+}
+"""Builders of the networks for real-world pictures by name; all enlarge by 4."""
+
 
 def build(name: str, scale: int | None = None) -> nn.Module:
     """Build an untrained network.
 
     Args:
-        name: A key of :data:`NETWORKS`, "esc-real" (always ×4) or "esc-lte" (any scale).
-        scale: How many times larger the result is; needed by the networks of one scale.
+        name: One of :data:`NAMES`.
+        scale: How many times larger the result is; needed by the classic networks, without meaning for those
+            of any scale.
 
     Raises:
         InputError: There is no such network, or it cannot be had at that scale.
     """
-    if name == "esc-lte":
-        return ESCLTE(**_ESC)
-    if name == "esc-real":
-        if scale not in (None, 4):
-            raise InputError(f"esc-real enlarges by 4 only, not by {scale}.")
-        return ESCReal(**(_ESC | dict(blocks=10, ffn_ratio=2, norm=True)))
+    if name in ANY_SCALE_NETWORKS:
+        return ANY_SCALE_NETWORKS[name]()
+    if name in REAL_NETWORKS:
+        network = REAL_NETWORKS[name]()
+        if scale not in (None, network.scale):
+            raise InputError(f"{name} enlarges by {network.scale} only, not by {scale}.")
+        return network
     if name not in NETWORKS:
-        known = ", ".join([*NETWORKS, "esc-real", "esc-lte"])
-        raise InputError(f"There is no network named {name!r}; there are {known}.")
+        raise InputError(f"There is no network named {name!r}; there are {', '.join(NAMES)}.")
     if scale is None or scale < 1:
         raise InputError(f"{name} needs a whole scale such as 2, 3 or 4, not {scale}.")
     return NETWORKS[name](scale)

@@ -1,5 +1,6 @@
 """What turns the features of ESC-Real into a picture."""
 
+import itertools
 from collections.abc import Sequence
 
 import torch
@@ -15,15 +16,18 @@ class NearestConvUpsampler(nn.Sequential):
     Args:
         dim: Channels of the features.
         convs: Convolutions after each doubling; the published network has (1, 2), neosr's has (2, 2).
+        width: Channels after the first convolution, as many as the features if not given.
     """
 
-    def __init__(self, dim: int, convs: Sequence[int] = (1, 2)) -> None:
+    def __init__(self, dim: int, convs: Sequence[int] = (1, 2), width: int | None = None) -> None:
+        width = width or dim
+        channels = itertools.chain([dim], itertools.repeat(width))
         layers: list[nn.Module] = []
         for count in convs:
             layers.append(nn.Upsample(scale_factor=2))
             for _ in range(count):
-                layers += [nn.Conv2d(dim, dim, 3, padding=1), nn.LeakyReLU(0.2)]
-        super().__init__(*layers, nn.Conv2d(dim, 3, 3, padding=1))
+                layers += [nn.Conv2d(next(channels), width, 3, padding=1), nn.LeakyReLU(0.2)]
+        super().__init__(*layers, nn.Conv2d(width, 3, 3, padding=1))
         self.scale = 2 ** len(convs)
 
 

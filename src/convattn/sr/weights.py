@@ -24,7 +24,7 @@ from convattn.errors import InputError
 from convattn.files import replacing
 
 from .layouts import StateDict, from_reference, to_reference
-from .networks import ESC, ESCLTE, NETWORKS, ESCReal, build
+from .networks import ESC, ESCLTE, NETWORKS, REAL_NETWORKS, ESCReal, build
 from .upsamplers import DySample, NearestConvUpsampler
 
 __all__ = ["bundled", "from_pretrained", "load_network", "save_network", "transfer_scale"]
@@ -289,7 +289,11 @@ def _upsampler(state: StateDict) -> partial[NearestConvUpsampler] | partial[DySa
     # Convolutions lie 2 apart, and 3 apart where a doubling comes between them.
     doublings = [position for position in positions if position - 2 not in positions]
     counts = [sum(first <= position for position in positions) for first in doublings]
-    return partial(NearestConvUpsampler, convs=[a - b for a, b in itertools.pairwise([*counts, 0])])
+    return partial(
+        NearestConvUpsampler,
+        convs=[a - b for a, b in itertools.pairwise([*counts, 0])],
+        width=len(state[f"upsampler.{positions[0]}.weight"]),
+    )
 
 
 def _numbers(state: Iterable[str], pattern: str) -> list[int]:
@@ -302,7 +306,7 @@ def _name(network: nn.Module) -> str:
     scale: Any = network.scale
     shapes = _shapes(network)
     return next(
-        (name for name in (*NETWORKS, "esc-real", "esc-lte") if _known_shapes(name, scale) == shapes),
+        (name for name in (*NETWORKS, *REAL_NETWORKS, "esc-lte") if _known_shapes(name, scale) == shapes),
         "custom",
     )
 
