@@ -168,11 +168,6 @@ def test_a_damaged_checkpoint_is_named(pictures: Path, unbroken: Path, tmp_path:
         train(_recipe(pictures, folder))
 
 
-def test_only_classic_networks_are_trained(pictures: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"no classic network esc-lte; train one of esc,.* esc-nano"):
-        train(_recipe(pictures, tmp_path, network="esc-lte"))
-
-
 def test_the_command_says_in_a_line_what_is_wrong(
     pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

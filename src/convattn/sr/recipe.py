@@ -12,6 +12,7 @@ from typing import Any, Literal
 import yaml
 
 from convattn.errors import InputError
+from convattn.sr.networks import ANY_SCALE_NETWORKS
 
 __all__ = ["Recipe", "load_recipe"]
 
@@ -21,11 +22,11 @@ class Recipe:
     """Everything that the training of a network depends on.
 
     Attributes:
-        network: name of the network, as in ``convattn.sr.networks.NETWORKS``.
-        scale: how many times larger the output is.
+        network: name of the network, one of ``convattn.sr.networks.NAMES``.
+        scale: how many times larger the output is; of a network of any scale, the largest that it learns.
         data: folder of training pictures of any size.
         validation: folder of high-resolution pictures to measure PSNR on, if any.
-        run: folder for checkpoints, logs and weights; by default ``runs/{network}-x{scale}``.
+        run: folder for checkpoints, logs and weights; by default ``runs/`` and the name.
         resume: ``auto`` goes on where the run folder's checkpoint ends, ``never`` starts anew.
         start_from: weights to begin with, of any scale; x3 and x4 start from x2 by custom.
         steps: length of the training in optimiser steps.
@@ -39,7 +40,8 @@ class Recipe:
         milestones: steps at which the rate falls.
         decay: what it is multiplied with there.
         warmup: steps over which the rate rises linearly from zero at the start.
-        average: decay of the exponential moving average of the weights, which is what is kept in the end.
+        average: decay of the exponential moving average of the weights, which is what is kept in the end; 0
+            keeps the last weights.
         gradient_clip: largest norm of the gradient, if it is clipped.
         seed: of the first weights, crops and orientations.
         precision: as Lightning names it: ``32-true``, ``bf16-mixed``, ``16-mixed``.
@@ -109,14 +111,19 @@ class Recipe:
             )
 
     @property
+    def name(self) -> str:
+        """Of the weights: the network and, where it has but one, its scale."""
+        return self.network if self.network in ANY_SCALE_NETWORKS else f"{self.network}-x{self.scale}"
+
+    @property
     def folder(self) -> Path:
         """The run folder."""
-        return Path(self.run or f"runs/{self.network}-x{self.scale}")
+        return Path(self.run or f"runs/{self.name}")
 
     @property
     def weights(self) -> Path:
         """The file in the run folder that the averaged weights are written to."""
-        return self.folder / f"{self.network}-x{self.scale}.safetensors"
+        return self.folder / f"{self.name}.safetensors"
 
     def rate(self, step: int) -> float:
         """Return the share of the full learning rate that the step after ``step`` steps takes."""

@@ -1,0 +1,112 @@
+"""A training from its recipe to its weights, gone on with where an earlier run stopped."""
+
+import logging
+import warnings
+import zipfile
+from dataclasses import asdict
+from pathlib import Path
+
+import lightning as L
+import torch
+import yaml
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from torch import nn
+
+from convattn.errors import InputError
+from convattn.files import replacing
+from convattn.sr.data import PictureFolder
+from convattn.sr.networks import ESC, build
+from convattn.sr.recipe import Recipe
+
+from .callbacks import CHECKPOINT, Bar, Keeper, Samples, Validation
+from .classic import Training
+
+__all__ = ["train"]
+
+_TRAININGS: dict[type[nn.Module], type[Training]] = {
+    ESC: Training,
+}
+"""Which training each kind of network has."""
+
+
+def train(recipe: Recipe) -> Path:
+    """Train a network as the recipe says and return the path of its weights.
+
+    A run folder that holds a checkpoint is gone on with, to the same end as if it had never stopped.
+
+    Raises:
+        InputError: if the data, weights or run folder cannot be used, or the training is interrupted.
+    """
+    checkpoint = _checkpoint_to_resume(recipe)
+    if recipe.threads:
+        torch.set_num_threads(recipe.threads)
+    torch.manual_seed(recipe.seed)
+    network = build(recipe.network, recipe.scale)
+    kind = _TRAININGS[type(network)]
+    if recipe.start_from and not checkpoint:
+        kind.start_from(network, recipe.start_from)
+    pictures = PictureFolder(recipe.data, smallest=kind.smallest_picture(recipe), memory=recipe.memory)
+    validation = Validation(recipe.validation, recipe) if recipe.validation else None
+    _record(recipe)
+
+    training, keeper = kind(recipe, network, pictures), Keeper(recipe)
+    callbacks = [validation, Samples(recipe), keeper, Bar(recipe, validation)]
+    _trainer(recipe, [callback for callback in callbacks if callback]).fit(training, ckpt_path=checkpoint)
+    if keeper.interrupted:
+        raise InputError(
+            f"The training was interrupted after {training.global_step} steps; "
+            "the same command goes on from there."
+        )
+    return recipe.weights
+
+
+def _record(recipe: Recipe) -> None:
+    """Write the recipe into the run folder."""
+    values = {
+        key: list(value) if isinstance(value, tuple) else value for key, value in asdict(recipe).items()
+    }
+    try:
+        recipe.folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"The run folder {recipe.folder} cannot be made: {error.strerror}.") from error
+    with replacing(recipe.folder / "recipe.yaml") as temporary:
+        temporary.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
+
+
+def _checkpoint_to_resume(recipe: Recipe) -> Path | None:
+    path, record = recipe.folder / CHECKPOINT, recipe.folder / "recipe.yaml"
+    if recipe.resume == "never" or not (path.is_file() and record.is_file()):
+        return None
+    before = yaml.safe_load(record.read_text(encoding="utf-8"))
+    if (before["network"], before["scale"]) != (recipe.network, recipe.scale):
+        raise InputError(
+            f"{recipe.folder} holds a training of {before['network']} x{before['scale']}; "
+            "give another run=FOLDER."
+        )
+    if not zipfile.is_zipfile(path):  # as it would not be if its end were missing
+        raise InputError(f"The checkpoint {path} is damaged; delete it, or give resume=never, to start anew.")
+    return path
+
+
+def _trainer(recipe: Recipe, callbacks: list[L.Callback]) -> L.Trainer:
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", ".*does not have many workers.*")
+    warnings.filterwarnings("ignore", ".*LeafSpec.*")
+    return L.Trainer(
+        accelerator=recipe.accelerator,
+        devices=recipe.devices,
+        num_nodes=recipe.nodes,
+        precision=recipe.precision,
+        gradient_clip_val=recipe.gradient_clip,
+        max_steps=recipe.steps,
+        callbacks=callbacks,
+        logger=[
+            TensorBoardLogger(recipe.folder, name="", version="tensorboard"),
+            CSVLogger(recipe.folder, name="csv"),
+        ],
+        log_every_n_steps=recipe.log_every,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+    )
