@@ -19,7 +19,17 @@ from convattn.ops import reflect_pad
 from .lte import LocalTextureEstimator, pixel_centres
 from .upsamplers import DySample, NearestConvUpsampler
 
-__all__ = ["ESC", "ESCLTE", "NETWORKS", "REAL_NETWORKS", "ESCReal", "Features", "build"]
+__all__ = [
+    "ANY_SCALE_NETWORKS",
+    "ESC",
+    "ESCLTE",
+    "NAMES",
+    "NETWORKS",
+    "REAL_NETWORKS",
+    "ESCReal",
+    "Features",
+    "build",
+]
 
 
 class Features(nn.Module):
@@ -254,7 +264,7 @@ NETWORKS: dict[str, Callable[[int], nn.Module]] = {
 
 REAL_NETWORKS: dict[str, Callable[[], ESCReal]] = {
     "esc-real": lambda: ESCReal(**(_ESC | dict(blocks=10, ffn_ratio=2, norm=True))),
-    "esc-nano-real": lambda: ESCReal(**_NANO),
+    "esc-nano-real": lambda: ESCReal(upsampler=partial(NearestConvUpsampler, width=16), **_NANO),
 }
 """Builders of the networks for pictures with real-world faults by name."""
 
@@ -266,12 +276,6 @@ ANY_SCALE_NETWORKS: dict[str, Callable[[], ESCLTE]] = {
 
 NAMES = (*NETWORKS, *REAL_NETWORKS, *ANY_SCALE_NETWORKS)
 """Every name that :func:`build` knows."""
-
-REAL_NETWORKS: dict[str, Callable[[], ESCReal]] = {
-    "esc-real": lambda: ESCReal(**(_ESC | dict(blocks=10, ffn_ratio=2, norm=True))),
-    "esc-nano-real": lambda: ESCReal(upsampler=partial(NearestConvUpsampler, width=16), **_NANO),
-}
-"""Builders of the networks for real-world pictures by name; all enlarge by 4."""
 
 
 def build(name: str, scale: int | None = None) -> nn.Module:

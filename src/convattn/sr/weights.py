@@ -24,7 +24,7 @@ from convattn.errors import InputError
 from convattn.files import replacing
 
 from .layouts import StateDict, from_reference, to_reference
-from .networks import ESC, ESCLTE, NETWORKS, REAL_NETWORKS, ESCReal, build
+from .networks import ESC, ESCLTE, NAMES, ESCReal, build
 from .upsamplers import DySample, NearestConvUpsampler
 
 __all__ = ["bundled", "from_pretrained", "load_network", "save_network", "transfer_scale"]
@@ -306,7 +306,7 @@ def _name(network: nn.Module) -> str:
     scale: Any = network.scale
     shapes = _shapes(network)
     return next(
-        (name for name in (*NETWORKS, *REAL_NETWORKS, "esc-lte") if _known_shapes(name, scale) == shapes),
+        (name for name in NAMES if _known_shapes(name, scale) == shapes),
         "custom",
     )
 
