@@ -63,8 +63,7 @@ class DySample(nn.Module):
         """(N, dim, H, W) to (N, 3, scale · H, scale · W)."""
         # In float32: half precision cannot tell the pixels of a large picture apart.
         dtype = torch.promote_types(x.dtype, torch.float32)
-        offset = self.start + self.offset(x) * self.scope(x).sigmoid() / 2
-        offset = F.pixel_shuffle(offset, self.scale).unflatten(1, (2, self.groups)).to(dtype)
+        offset = F.pixel_shuffle(self.places(x), self.scale).unflatten(1, (2, self.groups)).to(dtype)
         rows, columns = (self._centres(n, offset) for n in x.shape[2:])
         place = torch.stack(
             (
@@ -76,6 +75,10 @@ class DySample(nn.Module):
         features = x.unflatten(1, (self.groups, -1)).flatten(0, 1).to(dtype)
         read = F.grid_sample(features, place, padding_mode="border", align_corners=False)
         return self.project(read.unflatten(0, (-1, self.groups)).flatten(1, 2).to(x.dtype))
+
+    def places(self, x: Tensor) -> Tensor:
+        """Where each output pixel is read, (N, 2 · groups · scale², H, W), in pixels from the one it lies in."""
+        return self.start + self.offset(x) * self.scope(x).sigmoid() / 2
 
     def _centres(self, count: int, like: Tensor) -> Tensor:
         """For each output row or column, the centre of the input pixel that it lies in."""
