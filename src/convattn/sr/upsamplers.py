@@ -77,7 +77,7 @@ class DySample(nn.Module):
         return self.project(read.unflatten(0, (-1, self.groups)).flatten(1, 2).to(x.dtype))
 
     def places(self, x: Tensor) -> Tensor:
-        """Where to read, (N, 2 · groups · scale², H, W), in pixels from the one that an output pixel lies in."""
+        """Where to read, (N, 2 · groups · scale², H, W), in pixels from the one an output pixel is in."""
         return self.start + self.offset(x) * self.scope(x).sigmoid() / 2
 
     def _centres(self, count: int, like: Tensor) -> Tensor:
