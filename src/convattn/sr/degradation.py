@@ -186,14 +186,14 @@ def blur(pictures: Tensor, kernels: Tensor) -> Tensor:
 
     Args:
         pictures: (N, C, H, W).
-        kernels: (N, K, K), K odd.
+        kernels: (N, K, L), K and L odd.
 
     Returns:
         (N, C, H, W).
     """
     n, channels, height, width = pictures.shape
-    reach = kernels.shape[-1] // 2
-    padded = reflect_pad(pictures, left=reach, right=reach, top=reach, bottom=reach)
+    rows, columns = kernels.shape[1] // 2, kernels.shape[2] // 2
+    padded = reflect_pad(pictures, left=columns, right=columns, top=rows, bottom=rows)
     weight = kernels.to(pictures).repeat_interleave(channels, 0)[:, None]
     filtered = F.conv2d(padded.reshape(1, n * channels, *padded.shape[2:]), weight, groups=n * channels)
     return filtered.reshape(n, channels, height, width)
@@ -279,10 +279,15 @@ def sharpen(pictures: Tensor) -> Tensor:
     Args:
         pictures: (N, C, H, W) in [0, 1].
     """
-    kernels = gaussian_kernel(*_SHARPENING).expand(len(pictures), -1, -1)
-    detail = pictures - blur(pictures, kernels)
-    edges = blur((detail.abs() * 255 > 10).to(pictures), kernels)
+    detail = pictures - _soften(pictures)
+    edges = _soften((detail.abs() * 255 > 10).to(pictures))
     return torch.lerp(pictures, (pictures + detail / 2).clamp(0, 1), edges)
+
+
+def _soften(pictures: Tensor) -> Tensor:
+    """Blur by the sharpening's round Gaussian, along columns and then along rows."""
+    profile = gaussian_kernel(*_SHARPENING).sum(0).expand(len(pictures), -1)
+    return blur(blur(pictures, profile[:, :, None]), profile[:, None, :])
 
 
 # --- Drawing their parameters ---

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import yaml
 
 from convattn.errors import InputError
-from convattn.sr.networks import ANY_SCALE_NETWORKS
+from convattn.sr.networks import ANY_SCALE_NETWORKS, REAL_NETWORKS
 
 __all__ = ["Recipe", "load_recipe"]
 
@@ -35,6 +35,13 @@ class Recipe:
         learning_rate: of AdamW, at its highest.
         betas: of AdamW.
         weight_decay: of AdamW.
+        crop: side in low-resolution pixels of the pictures that are degraded whole (networks for real-world
+            pictures only, as are the next five).
+        patches: how many patches are cut from each of them.
+        pool: about how many pairs are shuffled, so that a batch holds several ways of degradation.
+        perceptual: weight of the perceptual loss.
+        adversarial: weight of the adversarial loss.
+        vgg: file of the VGG19 weights that the perceptual loss needs, if not those of torchvision.
         schedule: ``multistep`` multiplies the rate by ``decay`` at each of the ``milestones``; ``cosine``
             lets it fall to zero along half a cosine over all steps.
         milestones: steps at which the rate falls.
@@ -72,6 +79,12 @@ class Recipe:
     learning_rate: float = 5e-4
     betas: tuple[float, float] = (0.9, 0.9)
     weight_decay: float = 0.0
+    crop: int = 100
+    patches: int = 1
+    pool: int = 180
+    perceptual: float = 0.0
+    adversarial: float = 0.0
+    vgg: str | None = None
     schedule: Literal["multistep", "cosine"] = "multistep"
     milestones: tuple[int, ...] = ()
     decay: float = 0.5
@@ -96,6 +109,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         may_be_zero = {"weight_decay", "warmup", "average", "seed", "workers", "memory", "milestones"}
+        may_be_zero |= {"perceptual", "adversarial"}
         for name, value in vars(self).items():
             for number in value if isinstance(value, tuple) else [value]:
                 if not isinstance(number, (int, float)) or isinstance(number, bool):
@@ -109,6 +123,21 @@ class Recipe:
                 f"A batch of {self.batch} cannot be shared equally by {self.devices * self.nodes} devices; "
                 "make it a multiple of them."
             )
+
+        if self.batch // (self.devices * self.nodes) % self.patches:
+            raise InputError(
+                f"The recipe's patches is {self.patches}, but a device's share of a batch, "
+                f"{self.batch // (self.devices * self.nodes)}, must be a multiple of it."
+            )
+        if self.network in REAL_NETWORKS and self.patch > self.crop:
+            raise InputError(
+                f"The recipe's patch is {self.patch}, but cannot be larger than its crop of {self.crop}."
+            )
+
+    @property
+    def pooled_steps(self) -> int:
+        """How many steps share a pool."""
+        return math.ceil(self.pool / self.batch)
 
     @property
     def name(self) -> str:

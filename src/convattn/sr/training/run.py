@@ -15,16 +15,18 @@ from torch import nn
 from convattn.errors import InputError
 from convattn.files import replacing
 from convattn.sr.data import PictureFolder
-from convattn.sr.networks import ESC, build
+from convattn.sr.networks import ESC, ESCReal, build
 from convattn.sr.recipe import Recipe
 
 from .callbacks import CHECKPOINT, Bar, Keeper, Samples, Validation
 from .classic import Training
+from .real import RealTraining
 
 __all__ = ["train"]
 
 _TRAININGS: dict[type[nn.Module], type[Training]] = {
     ESC: Training,
+    ESCReal: RealTraining,
 }
 """Which training each kind of network has."""
 
