@@ -4,17 +4,28 @@ import itertools
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import IterableDataset, get_worker_info
+from torch.utils.data import IterableDataset, default_collate, get_worker_info
 
 from convattn.errors import InputError
+from convattn.sr.lte import pixel_centres
 from convattn.sr.pictures import find_pictures, read_picture
 from convattn.sr.resize import resize_bicubic
 
-__all__ = ["MARGIN", "PatchStream", "PictureFolder", "crop_with_margin", "make_pair", "read_rgb"]
+__all__ = [
+    "MARGIN",
+    "PatchStream",
+    "PictureFolder",
+    "Queries",
+    "QueryStream",
+    "crop_with_margin",
+    "make_pair",
+    "read_rgb",
+]
 
 MARGIN = 2
 """Low-resolution pixels on each side of a patch that its border pixels are made of, too."""
@@ -70,7 +81,7 @@ class PictureFolder:
         return read_rgb(self.paths[index]) if kept is None else kept
 
 
-class PatchStream(IterableDataset[Tensor]):
+class PatchStream(IterableDataset[Any]):
     """An endless stream of training batches in which step k is the same whenever and wherever it is made.
 
     All randomness is a function of the seed and the number of the sample, so a run that was interrupted, or
@@ -106,25 +117,84 @@ class PatchStream(IterableDataset[Tensor]):
         self.scale, self.patch, self.batch, self.seed = scale, patch, batch, seed
         self.first_step, self.device, self.devices = first_step, device, devices
 
-    def __iter__(self) -> Iterator[Tensor]:
+    def __iter__(self) -> Iterator[Any]:
         worker = get_worker_info()  # workers take turns, a whole batch each
         first, stride = (worker.id, worker.num_workers) if worker else (0, 1)
         for step in itertools.count(self.first_step + first, stride):
             samples = range(step * self.batch + self.device, (step + 1) * self.batch, self.devices)
-            yield torch.stack([self.sample(number) for number in samples])
+            yield default_collate([self.sample(number) for number in samples])
 
-    def sample(self, number: int) -> Tensor:
+    def sample(self, number: int) -> Any:
         """Return the sample of that number: a random crop in one of its eight orientations."""
         random = np.random.default_rng([self.seed, number])
         picture = self.pictures[int(random.integers(len(self.pictures)))]
         corner = [int(random.integers(side // self.scale - self.patch + 1)) for side in picture.shape[1:]]
         crop = crop_with_margin(picture, corner[0], corner[1], scale=self.scale, patch=self.patch)
-        flip_rows, flip_columns, transpose = random.integers(2, size=3)
-        if flip_rows:
-            crop = crop.flip(-2)
-        if flip_columns:
-            crop = crop.flip(-1)
-        return crop.mT if transpose else crop
+        return _turned(crop, random)
+
+
+class Queries(NamedTuple):
+    """Samples for a network of any scale: low-resolution patches, and colours at points of theirs.
+
+    Attributes:
+        low: ``uint8`` (N, 3, patch, patch).
+        rows: (N, queries), positions in pixels of the patch.
+        columns: The same.
+        cell: (N, 2), height and width of a high-resolution pixel in pixels of the patch.
+        colours: ``uint8`` (N, queries, 3).
+    """
+
+    low: Tensor
+    rows: Tensor
+    columns: Tensor
+    cell: Tensor
+    colours: Tensor
+
+
+class QueryStream(PatchStream):
+    """The same for networks of any scale: each sample has a scale of its own, between 1 and ``scale``.
+
+    Yields :class:`Queries`. As everywhere in this module the patch is part of a larger picture that was
+    shrunken, so that its border pixels have seen what lies beyond.
+
+    Args:
+        pictures: what to cut from, each ``scale * (patch + 2 * MARGIN)`` pixels high and wide at least.
+        queries: points of a sample, drawn among the high-resolution pixels over the patch.
+        **stream: see :class:`PatchStream`.
+    """
+
+    def __init__(self, pictures: PictureFolder, *, queries: int, **stream: int) -> None:
+        super().__init__(pictures, **stream)
+        self.queries = queries
+
+    def sample(self, number: int) -> Queries:
+        """Return the sample of that number."""
+        random = np.random.default_rng([self.seed, number])
+        picture = self.pictures[int(random.integers(len(self.pictures)))]
+        side = self.patch + 2 * MARGIN
+        large = round(side * random.uniform(1, self.scale))
+        row, column = (int(random.integers(length - large + 1)) for length in picture.shape[1:])
+        crop = _turned(picture[:, row : row + large, column : column + large], random)
+        centres = pixel_centres(side, large) - MARGIN
+        inside = ((centres > 0) & (centres < self.patch)).nonzero()[:, 0]
+        rows, columns = inside[torch.from_numpy(random.integers(len(inside), size=(2, self.queries)))]
+        return Queries(
+            low=resize_bicubic(crop, size=(side, side))[..., MARGIN:-MARGIN, MARGIN:-MARGIN],
+            rows=centres[rows].float(),
+            columns=centres[columns].float(),
+            cell=torch.full((2,), side / large),
+            colours=crop[:, rows, columns].T,
+        )
+
+
+def _turned(crop: Tensor, random: np.random.Generator) -> Tensor:
+    """One of the eight orientations."""
+    flip_rows, flip_columns, transpose = random.integers(2, size=3)
+    if flip_rows:
+        crop = crop.flip(-2)
+    if flip_columns:
+        crop = crop.flip(-1)
+    return crop.mT if transpose else crop
 
 
 def crop_with_margin(picture: Tensor, row: int, column: int, *, scale: int, patch: int) -> Tensor:

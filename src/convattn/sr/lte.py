@@ -1,19 +1,42 @@
 """Local texture estimation: a feature map as a continuous picture.
 
-Source: Lee and Jin, "Local Texture Estimator for Implicit Representation Function", CVPR 2022.
+Source: Lee and Jin, "Local Texture Estimator for Implicit Representation Function", CVPR 2022. There a picture
+spans [−1, 1]; here positions are in its pixels, the first of which reaches from 0 to 1.
 """
 
+import itertools
 import math
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["LocalTextureEstimator", "pixel_centres"]
+__all__ = ["LocalTextureEstimator", "Texture", "pixel_centres"]
+
+
+class Texture(NamedTuple):
+    """What is known of each pixel of N pictures, (N · H · W, …), and how they lie.
+
+    Attributes:
+        amplitude: Of the cosines and then the sines, (…, hidden).
+        row_frequency: Along a column, (…, hidden / 2).
+        column_frequency: Along a row, the same.
+        colour: Of the pixel itself, (…, 3).
+        shape: N, H and W.
+    """
+
+    amplitude: Tensor
+    row_frequency: Tensor
+    column_frequency: Tensor
+    colour: Tensor
+    shape: tuple[int, int, int]
 
 
 class LocalTextureEstimator(nn.Module):
     """Colour at any point: an MLP over the local frequencies that the features hold.
+
+    Positions, and all that follows from them, are computed at least in float32, whatever the features are.
 
     Args:
         dim: Channels of the features.
@@ -32,64 +55,80 @@ class LocalTextureEstimator(nn.Module):
             nn.Linear(hidden, 3),
         )
 
-    def estimate(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Amplitudes and frequencies, each (N, hidden, H, W), of features (N, dim, H, W)."""
-        return self.amplitude(features), self.frequency(features)
+    def estimate(self, features: Tensor, picture: Tensor) -> Texture:
+        """Texture of features (N, dim, H, W) of a picture (N, 3, H, W)."""
+        frequency = self.frequency(features).unflatten(1, (-1, 2))
+        maps = self.amplitude(features), frequency[:, :, 0], frequency[:, :, 1], picture
+        batch, _, height, width = picture.shape
+        return Texture(*(x.movedim(1, -1).flatten(0, 2).contiguous() for x in maps), (batch, height, width))
 
-    def forward(self, texture: tuple[Tensor, Tensor], points: Tensor, cell: Tensor) -> Tensor:
-        """Colours at points, each an average of the four nearest features' answers.
+    def forward(self, texture: Texture, rows: Tensor, columns: Tensor, cell: Tensor) -> Tensor:
+        """Colours at points: of the four nearest pixels each answers, the nearer the weightier.
 
         Args:
-            texture: Amplitudes and frequencies as :meth:`estimate` gives them.
-            points: (N, Q, 2), rows before columns, the picture spanning [−1, 1].
-            cell: (N, 2), height and width of an output pixel in the same unit.
+            texture: What :meth:`estimate` gives.
+            rows: Positions of the points from top to bottom, in pixels of the picture; together with
+                ``columns`` broadcast to (N, …) or (1, …).
+            columns: Positions from left to right.
+            cell: Height and width of an output pixel in pixels of the picture, (N, 2) or (1, 2).
 
         Returns:
-            (N, Q, 3), to be added to the interpolated picture.
+            (N, …, 3).
         """
-        amplitude, frequency = texture
-        height, width = amplitude.shape[2:]
-        size = points.new_tensor((height, width))
-        centres = pixel_centres(height, width, points).movedim(-1, 0).expand(len(points), -1, -1, -1)
-        phase = self.phase(cell * size)[:, None]
-        colours, areas = [], []
-        for corner in ((-1, -1), (-1, 1), (1, -1), (1, 1)):
-            shifted = points + points.new_tensor(corner) / size + 1e-6
-            nearest = shifted.clamp(-1 + 1e-6, 1 - 1e-6)
-            offset = (points - _look_up(centres, nearest)) * size
-            colours.append(self._answer(amplitude, frequency, phase, nearest, offset))
-            areas.append(offset.prod(-1).abs() + 1e-9)
-        # Each answer weighs as much as the area between the point and the opposite feature.
-        weights = torch.stack(areas[::-1]) / sum(areas)
-        return (torch.stack(colours) * weights[..., None]).sum(0)
-
-    def _answer(
-        self, amplitude: Tensor, frequency: Tensor, phase: Tensor, nearest: Tensor, offset: Tensor
-    ) -> Tensor:
-        frequencies = _look_up(frequency, nearest).unflatten(-1, (-1, 2))
-        angle = math.pi * ((frequencies * offset[:, :, None]).sum(-1) + phase)
-        waves = torch.cat((angle.cos(), angle.sin()), -1)
-        return self.mlp(_look_up(amplitude, nearest) * waves)
+        batch, height, width = texture.shape
+        points = [1] * (max(rows.ndim, columns.ndim) - 1)
+        precise = torch.promote_types(texture.amplitude.dtype, torch.float32)
+        neighbours = _neighbours(rows, height, precise), _neighbours(columns, width, precise)
+        first = torch.arange(batch, device=rows.device).reshape(-1, *points) * (height * width)
+        # Times 2, here and below, since a pixel of a picture that spans [-1, 1] is 2 / size long.
+        phase = (2 * cell.to(precise)[:, None] * self.phase.weight).sum(-1).reshape(len(cell), *points, -1)
+        colour: Tensor | float = 0.0
+        for row, column in itertools.product(*neighbours):
+            pixel = first + (row.index * width + column.index)
+            down = F.embedding(pixel, texture.row_frequency) * (2 * row.offset[..., None])
+            across = F.embedding(pixel, texture.column_frequency) * (2 * column.offset[..., None])
+            angle = math.pi * (down + across + phase)
+            amplitude = F.embedding(pixel, texture.amplitude)
+            waves = amplitude * torch.cat((angle.cos(), angle.sin()), -1).to(amplitude.dtype)
+            answer = self.mlp(waves) + F.embedding(pixel, texture.colour)
+            colour = colour + (row.weight * column.weight)[..., None] * answer
+        return colour
 
 
-def pixel_centres(height: int, width: int, like: Tensor) -> Tensor:
-    """Centres of the pixels of a picture that spans [−1, 1].
+class _Neighbour(NamedTuple):
+    """The next pixel on one side of each position, how far it is, and how much it counts."""
+
+    index: Tensor
+    offset: Tensor
+    weight: Tensor
+
+
+def _neighbours(positions: Tensor, length: int, dtype: torch.dtype) -> list[_Neighbour]:
+    """The pixels before and after each position; at the borders both are the outermost.
+
+    Their weights are those of linear interpolation, so that in two dimensions each counts as much as the area
+    between the point and the opposite pixel.
+    """
+    before = (positions - 0.5).floor()
+    share = positions - 0.5 - before
+    neighbours = []
+    for index, weight in ((before, 1 - share), (before + 1, share)):
+        index = index.clamp(0, length - 1)
+        offset = positions - (index + 0.5)
+        neighbours.append(_Neighbour(index.long(), offset.to(dtype), weight.to(dtype)))
+    return neighbours
+
+
+def pixel_centres(source: int, output: int, device: torch.device | str = "cpu") -> Tensor:
+    """Where in a picture the centres of the pixels of its enlargement lie, along one side.
 
     Args:
-        height: Rows.
-        width: Columns.
-        like: Gives device and dtype.
+        source: Pixels of the picture.
+        output: Pixels of the enlargement.
+        device: Where the result shall be.
 
     Returns:
-        (height, width, 2), rows before columns.
+        (output,) in pixels of the picture, float64 where the device has it.
     """
-    rows, columns = (
-        (2 * torch.arange(n, device=like.device, dtype=like.dtype) + 1) / n - 1 for n in (height, width)
-    )
-    return torch.stack(torch.meshgrid(rows, columns, indexing="ij"), -1)
-
-
-def _look_up(features: Tensor, points: Tensor) -> Tensor:
-    """(N, C, H, W) at points (N, Q, 2) to (N, Q, C), from the nearest pixel."""
-    grid = points.flip(-1)[:, None]
-    return F.grid_sample(features, grid, mode="nearest", align_corners=False)[:, :, 0].transpose(1, 2)
+    centres = (torch.arange(output, dtype=torch.float64) + 0.5) * (source / output)
+    return centres.to(device, torch.float32 if torch.device(device).type == "mps" else torch.float64)

@@ -16,7 +16,7 @@ from convattn.errors import InputError
 from convattn.layers import Block, FactoredLargeKernel, LargeKernel, LayerNorm2d
 from convattn.ops import reflect_pad
 
-from .lte import LocalTextureEstimator, pixel_centres
+from .lte import LocalTextureEstimator, Texture, pixel_centres
 from .upsamplers import DySample, NearestConvUpsampler
 
 __all__ = [
@@ -123,7 +123,11 @@ class ESC(nn.Module):
         Returns:
             (N, 3, scale · H, scale · W), not clamped.
         """
-        residual = F.pixel_shuffle(self.to_image(self.features(x)), self.scale)
+        return self.reconstruct(self.features(x), x)
+
+    def reconstruct(self, features: Tensor, x: Tensor) -> Tensor:
+        """Features (N, dim, H, W) and the pictures they are of to enlarged pictures."""
+        residual = F.pixel_shuffle(self.to_image(features), self.scale)
         return residual + F.interpolate(x, scale_factor=self.scale, mode=self.image_skip)
 
 
@@ -198,38 +202,34 @@ class ESCLTE(nn.Module):
         Returns:
             (N, 3, *size), not clamped.
         """
-        points = pixel_centres(*size, x).flatten(0, 1).expand(len(x), -1, -1)
+        sides = x.shape[2:]
+        rows, columns = (pixel_centres(*pair, x.device) for pair in zip(sides, size, strict=True))
+        cell = torch.tensor([[source / output for source, output in zip(sides, size, strict=True)]])
         texture = self.encode(x)
-        colours = [self.query(x, texture, part, size) for part in points.split(points_at_once, 1)]
-        return torch.cat(colours, 1).transpose(1, 2).unflatten(2, size)
+        step = max(1, points_at_once // size[1])
+        rows, columns, cell = rows[None, :, None], columns[None, None], cell.to(x.device)
+        bands = [self.query(texture, part, columns, cell) for part in rows.split(step, 1)]
+        return torch.cat(bands, 1).permute(0, 3, 1, 2)
 
-    def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Amplitudes and frequencies of pictures (N, 3, H, W) in [0, 1]."""
-        return self.estimator.estimate(self.features(2 * x - 1))
+    def encode(self, x: Tensor) -> Texture:
+        """What :meth:`query` reads of pictures (N, 3, H, W) in [0, 1]."""
+        return self.estimator.estimate(self.features(2 * x - 1), 2 * x - 1)
 
-    def query(
-        self, x: Tensor, texture: tuple[Tensor, Tensor], points: Tensor, size: tuple[int, int]
-    ) -> Tensor:
-        """Colours in [0, 1] at points of the pictures.
+    def query(self, texture: Texture, rows: Tensor, columns: Tensor, cell: Tensor) -> Tensor:
+        """Colours in [0, 1], not clamped, at points of pictures.
 
         Args:
-            x: The pictures, (N, 3, H, W) in [0, 1].
-            texture: What :meth:`encode` gave for them.
-            points: (N, Q, 2), rows before columns, each picture spanning [−1, 1].
-            size: Height and width of the result that the points belong to.
+            texture: What :meth:`encode` gave for the pictures.
+            rows: Positions in pixels, see :class:`~convattn.sr.lte.LocalTextureEstimator`.
+            columns: The same.
+            cell: (N, 2) or (1, 2), height and width of an output pixel in pixels of the pictures.
 
         Returns:
-            (N, Q, 3), not clamped.
+            (N, …, 3).
         """
         # Beyond the scales of training a pixel is taken for as large as at the largest of them.
-        cells = [
-            max(2 / output, 2 / (source * self.largest_trained_scale))
-            for output, source in zip(size, x.shape[2:], strict=True)
-        ]
-        residual = self.estimator(texture, points, points.new_tensor(cells).expand(len(x), 2))
-        grid = points.flip(-1)[:, None]
-        picture = F.grid_sample(x, grid, mode="bilinear", padding_mode="border", align_corners=False)
-        return residual / 2 + picture[:, :, 0].transpose(1, 2)
+        cell = cell.clamp(min=1 / self.largest_trained_scale)
+        return (self.estimator(texture, rows, columns, cell) + 1) / 2
 
 
 _ESC: dict[str, Any] = dict(

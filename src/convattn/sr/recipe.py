@@ -32,6 +32,7 @@ class Recipe:
         steps: length of the training in optimiser steps.
         batch: samples of a step, over all devices together.
         patch: side of the low-resolution patches in pixels.
+        queries: points of a patch that a network of any scale is asked for.
         learning_rate: of AdamW, at its highest.
         betas: of AdamW.
         weight_decay: of AdamW.
@@ -76,6 +77,7 @@ class Recipe:
     steps: int
     batch: int = 64
     patch: int = 64
+    queries: int = 2304
     learning_rate: float = 5e-4
     betas: tuple[float, float] = (0.9, 0.9)
     weight_decay: float = 0.0

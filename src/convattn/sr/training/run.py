@@ -15,9 +15,10 @@ from torch import nn
 from convattn.errors import InputError
 from convattn.files import replacing
 from convattn.sr.data import PictureFolder
-from convattn.sr.networks import ESC, ESCReal, build
+from convattn.sr.networks import ESC, ESCLTE, ESCReal, build
 from convattn.sr.recipe import Recipe
 
+from .any_scale import AnyScaleTraining
 from .callbacks import CHECKPOINT, Bar, Keeper, Samples, Validation
 from .classic import Training
 from .real import RealTraining
@@ -26,6 +27,7 @@ __all__ = ["train"]
 
 _TRAININGS: dict[type[nn.Module], type[Training]] = {
     ESC: Training,
+    ESCLTE: AnyScaleTraining,
     ESCReal: RealTraining,
 }
 """Which training each kind of network has."""

@@ -1,0 +1,74 @@
+"""Training of the networks of any scale: L1 loss at points of pictures, each shrunken by a scale of its own.
+
+Source: Lee and Jin, "Local Texture Estimator for Implicit Representation Function", CVPR 2022, section 4.
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.data import IterableDataset
+
+from convattn.sr.data import MARGIN, PictureFolder, Queries, QueryStream
+from convattn.sr.layouts import StateDict
+from convattn.sr.recipe import Recipe
+from convattn.sr.resize import resize_bicubic
+
+from .classic import Training
+
+__all__ = ["AnyScaleTraining"]
+
+
+class AnyScaleTraining(Training):
+    """Training of :class:`~convattn.sr.networks.ESCLTE`; see :class:`Training`."""
+
+    def __init__(self, recipe: Recipe, network: nn.Module, pictures: PictureFolder) -> None:
+        super().__init__(recipe, network, pictures)
+        if recipe.compile:
+            features: Any = network.features
+            features.compile()
+
+    @classmethod
+    def smallest_picture(cls, recipe: Recipe) -> int:
+        """The least height and width of a picture that a patch with its margin can be cut from."""
+        return recipe.scale * (recipe.patch + 2 * MARGIN)
+
+    @classmethod
+    def start(cls, network: nn.Module, weights: StateDict) -> None:
+        """Let a network begin with trained weights, or with the features of a classic network."""
+        own = network.state_dict()
+        if weights.keys() != own.keys():
+            others = {key: value for key, value in own.items() if not key.startswith("features.")}
+            weights = others | {key: value for key, value in weights.items() if key.startswith("features.")}
+        network.load_state_dict(weights)
+
+    def stream(self, **place: int) -> IterableDataset[Any]:
+        """The endless stream of :class:`~convattn.sr.data.Queries`."""
+        recipe = self.recipe
+        return QueryStream(
+            self.pictures,
+            scale=recipe.scale,
+            patch=recipe.patch,
+            queries=recipe.queries,
+            batch=recipe.batch,
+            seed=recipe.seed,
+            **place,
+        )
+
+    def make_pair(self, batch: Queries) -> Queries:
+        """Bring colours to [0, 1]."""
+        low = batch.low.contiguous(memory_format=torch.channels_last).float() / 255
+        return batch._replace(low=low, colours=batch.colours.float() / 255)
+
+    def loss(self, batch: Queries) -> Tensor:
+        """Return the mean absolute error on RGB at the points."""
+        network: Any = self.network
+        colours = network.query(network.encode(batch.low), batch.rows, batch.columns, batch.cell)
+        return F.l1_loss(colours, batch.colours)
+
+    def samples(self, batch: Queries, count: int) -> list[Tensor]:
+        """Pictures to look at, at the largest scale: bicubic, and as the average makes them."""
+        low = batch.low[:count]
+        size = tuple(self.recipe.scale * side for side in low.shape[2:])
+        return [resize_bicubic(low, size=size), self.average.module(low, size)]
