@@ -40,10 +40,12 @@ class ConvAttention(nn.Module):
     Args:
         dim: Channels in and out.
         large_kernel_dim: How many of them the large kernel mixes; the others pass.
+        backend: A backend of :func:`convattn.ops.conv_attention`; chosen by the operator where it is None.
     """
 
-    def __init__(self, dim: int, large_kernel_dim: int) -> None:
+    def __init__(self, dim: int, large_kernel_dim: int, *, backend: str | None = None) -> None:
         super().__init__()
+        self.backend = backend
         self.large_kernel_dim = large_kernel_dim
         self.predictor = KernelPredictor(large_kernel_dim, large_kernel_dim // 2)
         nn.init.zeros_(self.predictor.expand.weight)
@@ -52,8 +54,9 @@ class ConvAttention(nn.Module):
 
     def forward(self, x: Tensor, large_kernel: Tensor) -> Tensor:
         """(N, C, H, W) and the shared kernel to the same shape."""
-        attended, passed = x.tensor_split((self.large_kernel_dim,), 1)
-        attended = conv_attention(attended, large_kernel, self.predictor(attended))
+        attended, passed = x[:, : self.large_kernel_dim], x[:, self.large_kernel_dim :]
+        dynamic_kernel = self.predictor(attended)
+        attended = conv_attention(attended, large_kernel, dynamic_kernel, backend=self.backend)
         return pointwise(self.project, attended, passed)
 
 
@@ -74,7 +77,7 @@ class FactoredConvAttention(nn.Module):
     def forward(self, x: Tensor, large_kernel: tuple[Tensor, Tensor]) -> Tensor:
         """(N, C, H, W) and the two shared kernels to the same shape."""
         mixing, depthwise = large_kernel
-        attended, passed = x.tensor_split((self.large_kernel_dim,), 1)
+        attended, passed = x[:, : self.large_kernel_dim], x[:, self.large_kernel_dim :]
         dynamic_kernel = self.predictor(attended)
         attended = conv_attention(F.conv2d(attended, mixing), depthwise, dynamic_kernel)
         return pointwise(self.project, attended, passed)
