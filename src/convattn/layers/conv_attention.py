@@ -43,6 +43,8 @@ class ConvAttention(nn.Module):
         backend: A backend of :func:`convattn.ops.conv_attention`; chosen by the operator where it is None.
     """
 
+    backend: str | None = None  # of layers that were pickled before there was a choice
+
     def __init__(self, dim: int, large_kernel_dim: int, *, backend: str | None = None) -> None:
         super().__init__()
         self.backend = backend
