@@ -48,5 +48,5 @@ $(VENV)/.detection: $(VENV)/.package
 	touch $@
 
 $(VENV)/.development: $(VENV)/.torch $(SOURCES)
-	$(PIP_INSTALL) --editable ".[train,film,yolo,export,dev]"
+	$(PIP_INSTALL) --editable ".[train,film,yolo,export,spandrel,dev]"
 	touch $@ $(VENV)/.package

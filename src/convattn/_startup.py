@@ -77,7 +77,7 @@ def _extend_tasks(tasks: ModuleType) -> None:
 
 
 def _extend_torchvision(extension: ModuleType) -> None:
-    if "ultralytics" in sys.modules or "lightning" in sys.modules:  # both import torchvision on their own
+    if {"ultralytics", "lightning", "spandrel"} & sys.modules.keys():  # they import torchvision on their own
         from convattn.yolo.torchvision_nms import define_nms
 
         define_nms(extension)

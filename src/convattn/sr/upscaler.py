@@ -4,6 +4,7 @@ import itertools
 import math
 import os
 import sys
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
@@ -17,6 +18,7 @@ from convattn.errors import InputError
 
 from .alpha import fill_transparent, limit_to_neighbours
 from .devices import choose_device, choose_precision, empty_cache, free_memory, is_out_of_memory
+from .foreign import ForeignNetwork
 from .pictures import Picture, read_picture
 from .tiles import SharedAverages, cut
 from .weights import from_pretrained
@@ -78,7 +80,12 @@ class Upscaler:
         self.dtype = choose_precision(precision, self.device)
         network = model if isinstance(model, nn.Module) else from_pretrained(model, scale)
         self.scale = _scale_of(network, scale)
-        self.network = network.eval().to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if self.dtype not in getattr(network, "dtypes", [self.dtype]):
+            if precision != "auto":
+                warnings.warn(f"This model cannot compute in {precision}; fp32 is taken.", stacklevel=2)
+            self.dtype = torch.float32
+        self._memory_format = getattr(network, "memory_format", torch.channels_last)
+        self.network = network.eval().to(self.device).to(memory_format=self._memory_format)  # type: ignore[call-overload]
 
     @overload
     def __call__(self, picture: str | os.PathLike[str], *, progress: Progress | None = None) -> Picture: ...
@@ -201,7 +208,7 @@ class Upscaler:
 
     def _apply(self, x: Tensor) -> Tensor:
         """Enlarge (N, 1 or 3, h, w) in [0, 1]; grey is shown as three equal bands, which are averaged."""
-        rgb = x.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
+        rgb = x.expand(-1, 3, -1, -1).contiguous(memory_format=self._memory_format)
         half = self.dtype != torch.float32
         with torch.autocast(self.device.type, self.dtype, enabled=half):
             enlarged = self._forward(rgb)
@@ -245,6 +252,8 @@ class Upscaler:
     @cached_property
     def _step(self) -> int:
         """Tiles start at multiples of the attention window."""
+        if isinstance(self.network, ForeignNetwork):
+            return self.network.window_size
         return max((m.window_size for m in self.network.modules() if hasattr(m, "window_size")), default=32)
 
     @property

@@ -23,11 +23,13 @@ import convattn
 from convattn.errors import InputError
 from convattn.files import replacing
 
+from . import exported
+from .foreign import foreign_network
 from .layouts import StateDict, from_reference, to_reference
 from .networks import ESC, ESCLTE, NAMES, ESCReal, build
 from .upsamplers import DySample, NearestConvUpsampler
 
-__all__ = ["bundled", "from_pretrained", "load_network", "save_network", "transfer_scale"]
+__all__ = ["bundled", "describe", "from_pretrained", "load_network", "network_of", "save_network", "transfer_scale"]
 
 SUFFIXES = (".safetensors", ".pth", ".pt")
 _BUNDLED = Path(__file__).parent / "bundled"
@@ -36,24 +38,26 @@ _BUNDLED = Path(__file__).parent / "bundled"
 def load_network(path: str | os.PathLike[str]) -> nn.Module:
     """Load a network from a file of any known layout: the reference code's, neosr's or our own.
 
+    Networks of other architectures come as :class:`~convattn.sr.foreign.ForeignNetwork`, if spandrel is here.
+
     Args:
-        path: A .safetensors, .pth or .pt file. Only tensors are ever unpickled.
+        path: A .safetensors, .pth or .pt file, of which only tensors are ever unpickled; or an exported
+            network, see :func:`convattn.sr.exported.load_exported`.
 
     Returns:
         The network in float32 on the CPU, in evaluation mode.
 
     Raises:
-        InputError: The file cannot be read, is damaged or holds no ESC network.
+        InputError: The file cannot be read, is damaged or holds no network that is known.
     """
     path = Path(path)
+    if path.suffix in exported.SUFFIXES:
+        return exported.load_exported(path)
     state = _read(path)
     try:
-        return _network(state)
-    except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
-        raise InputError(
-            f"{path} holds no network that convattn knows; give weights of ESC, ESC-light, ESC-FP, ESC-XL, "
-            "ESC-Real, ESC+LTE or esc-nano."
-        ) from error
+        return network_of(state)
+    except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError):
+        return foreign_network(state, str(path))
 
 
 def save_network(
@@ -82,9 +86,7 @@ def save_network(
             f"{' or '.join(suffixes)}."
         )
     state = {key: tensor.detach().cpu().contiguous() for key, tensor in _bare(network.state_dict()).items()}
-    header = {"format": "convattn", "network": _name(network), "version": convattn.__version__}
-    if network.scale:
-        header["scale"] = str(network.scale)
+    header = describe(network)
     if layout == "reference":
         state = to_reference(state)
         header["format"] = "pt"
@@ -96,6 +98,12 @@ def save_network(
             torch.save(
                 {"model": {"sd": state}} if network.scale is None else {"params_ema": state}, temporary
             )
+
+
+def describe(network: nn.Module) -> dict[str, str]:
+    """What a file should say of the network that it holds: its name, its scale and convattn's version."""
+    about = {"format": "convattn", "network": _name(network), "version": convattn.__version__}
+    return about | ({"scale": str(network.scale)} if network.scale else {})
 
 
 def from_pretrained(source: str | os.PathLike[str], scale: int | None = None) -> nn.Module:
@@ -179,7 +187,7 @@ def _resize_squares(tensor: Tensor, scale: int) -> Tensor:
 def _is_hub_id(name: str) -> bool:
     """user/repo or user/repo/file.pth, but not folder/file.pth, which is a file that is missing."""
     parts = name.count("/") + 1
-    return re.match(r"\w", name) is not None and parts > 1 and (parts == 2) != name.endswith(SUFFIXES)
+    return re.match(r"\w", name) is not None and parts > 1 and (parts == 2) != name.endswith(SUFFIXES + exported.SUFFIXES)
 
 
 def _download(name: str, scale: int | None) -> str:
@@ -209,7 +217,7 @@ def _choose(files: list[str], scale: int | None) -> str:
 
 
 def _read(path: Path) -> StateDict:
-    """All tensors of a file in float32, without what training code puts around them."""
+    """All tensors of a file, numbers in float32, without what training code puts around them."""
     if not path.is_file():
         raise InputError(f"There is no file {path}.")
     try:
@@ -217,7 +225,7 @@ def _read(path: Path) -> StateDict:
             loaded = load_file(path)
         else:
             loaded = _unwrap(torch.load(path, map_location="cpu", weights_only=True))
-        return _bare({key: value.float() for key, value in loaded.items() if isinstance(value, Tensor)})
+        return _bare({key: _widened(value) for key, value in loaded.items() if isinstance(value, Tensor)})
     except Exception as error:  # damaged bytes make a reader raise anything
         raise InputError(
             f"{path} cannot be read as weights: it is damaged, of another kind, or holds more than tensors, "
@@ -225,8 +233,12 @@ def _read(path: Path) -> StateDict:
         ) from error
 
 
+def _widened(tensor: Tensor) -> Tensor:
+    return tensor.float() if tensor.is_floating_point() else tensor
+
+
 def _unwrap(loaded: Any) -> Any:
-    for key in ("params_ema", "params", "model", "sd"):
+    for key in ("params_ema", "params", "model", "sd", "state_dict", "model_state_dict", "net"):
         if isinstance(loaded, dict) and key in loaded:
             return _unwrap(loaded[key])
     return loaded
@@ -237,7 +249,13 @@ def _bare(state: Mapping[str, Tensor]) -> StateDict:
     return {re.sub(r"^(?:module\.|_orig_mod\.)+", "", key): tensor for key, tensor in state.items()}
 
 
-def _network(state: StateDict) -> nn.Module:
+def network_of(state: StateDict) -> nn.Module:
+    """Build the ESC network that tensors belong to, by their names in any known layout and their shapes.
+
+    Raises:
+        LookupError: They belong to none; odd shapes may also lead to an ArithmeticError, a RuntimeError, a
+            TypeError or a ValueError.
+    """
     if not any(key.startswith("features.") for key in state):
         state = from_reference(state)
     # Without memory of its own, and without drawing the random numbers of an initialisation.
