@@ -205,9 +205,14 @@ class ESCLTE(nn.Module):
         sides = x.shape[2:]
         rows, columns = (pixel_centres(*pair, x.device) for pair in zip(sides, size, strict=True))
         cell = torch.tensor([[source / output for source, output in zip(sides, size, strict=True)]])
-        texture = self.encode(x)
-        step = max(1, points_at_once // size[1])
-        rows, columns, cell = rows[None, :, None], columns[None, None], cell.to(x.device)
+        return self.render(self.encode(x), rows, columns, cell.to(x.device), points_at_once=points_at_once)
+
+    def render(
+        self, texture: Texture, rows: Tensor, columns: Tensor, cell: Tensor, *, points_at_once: int = 2**16
+    ) -> Tensor:
+        """Colours (N, 3, H, W) where H rows and W columns cross; see :meth:`query`."""
+        rows, columns = rows[None, :, None], columns[None, None]
+        step = max(1, points_at_once // columns.numel())
         bands = [self.query(texture, part, columns, cell) for part in rows.split(step, 1)]
         return torch.cat(bands, 1).permute(0, 3, 1, 2)
 
