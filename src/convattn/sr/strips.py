@@ -1,0 +1,330 @@
+"""Whole pictures at bounded memory: a network layer by layer, each over strips.
+
+Tiles cannot give what the whole picture gives, because the dynamic kernel of every convolutional attention
+comes from an average over the whole picture. But between two of these averages a network is local. So the
+picture goes from average to average strip by strip (piece by piece, where strips are too wide for memory),
+and the maps in between lie in memory or in files. What a strip needs of its surroundings is read or computed
+with it, and zeros and reflections are met at the true border only: the result is that of the whole picture to
+float rounding.
+"""
+
+import itertools
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from convattn.layers import Block, ConvAttentionLayer, KernelPredictor
+
+from .lte import pixel_centres
+from .networks import ESC, ESCLTE, ESCReal, Features
+from .storage import Region
+from .upsamplers import DySample, NearestConvUpsampler
+
+__all__ = ["Array", "Map", "bytes_of_maps", "enlarge", "takes"]
+
+Network: TypeAlias = ESC | ESCReal | ESCLTE
+
+_MAPS_ALIVE = 4  # what computing a region takes, in maps as wide as the widest of its layers
+
+
+class Array(Protocol):
+    """Holds a map: (H, W, C) numbers of which regions are read and written."""
+
+    def __getitem__(self, region: Region, /) -> np.ndarray: ...
+
+    def __setitem__(self, region: Region, values: np.ndarray, /) -> None: ...
+
+
+@dataclass(frozen=True)
+class Map:
+    """A picture, or what layers make of it, computed where it is read.
+
+    Attributes:
+        size: Height and width.
+        read: From rows and columns to (1, C, h, w), or to what an enlarged map has in their place.
+    """
+
+    size: tuple[int, int]
+    read: Callable[[Region], Tensor]
+
+
+def takes(network: nn.Module) -> bool:
+    """Whether a network is one that :func:`enlarge` can compute."""
+    return isinstance(network, (ESC, ESCReal, ESCLTE))
+
+
+def bytes_of_maps(network: Network, size: tuple[int, int]) -> int:
+    """How many bytes :func:`enlarge` allocates at any one time for a picture of some height and width.
+
+    These are three maps: what a pass reads, what it writes, and the shortcut around the block.
+    """
+    return 3 * 4 * network.features.dim * math.prod(size)
+
+
+def enlarge(
+    network: Network,
+    picture: Map,
+    size: tuple[int, int],
+    *,
+    memory: int,
+    allocate: Callable[[tuple[int, int, int], Any], Array] = np.empty,
+    progress: Callable[[float], None] = lambda part: None,
+) -> Iterator[tuple[Region, Tensor]]:
+    """Enlarge a picture as the network does when it is shown the whole.
+
+    Args:
+        network: One that :func:`takes` accepts.
+        picture: (1, 3, H, W) in [0, 1], on the device and of the dtype of the network.
+        size: Height and width of the result.
+        memory: About how many bytes the computation of a region may take, if they suffice for a window.
+        allocate: Makes what holds a map, of a shape (H, W, C) and a NumPy dtype.
+        progress: Called now and then with the part that is done, up to 1.
+
+    Yields:
+        Regions of the result, row by row, and their pixels (1, 3, h, w), not clamped.
+    """
+    body, area = network.features, math.prod(picture.size)
+    strips = _cut(picture.size, memory // _bytes_a_pixel(_widest(body)), body.window_size)
+    width = max(_widest(body), _width_of_result(network, math.prod(size) / area))
+    last = _cut(picture.size, memory // _bytes_a_pixel(width), body.window_size)
+    stores = sum(len(block.layers) + 1 for block in body.blocks)
+    done = itertools.count(1)
+    ticks = stores * sum(map(len, strips)) + sum(map(len, last))
+
+    def tick() -> None:
+        progress(next(done) / ticks)
+
+    weight = body.shallow.weight
+    shape = (*picture.size, body.dim)
+    dtype = np.float64 if weight.dtype == torch.float64 else np.float32
+    passes = _Passes(strips, lambda: allocate(shape, dtype), weight, tick)
+    result = _result(network, picture, size, passes)
+    for region in itertools.chain(*last):
+        yield _target(region, picture.size, size), result.read(region)
+        tick()
+
+
+def _cut(size: tuple[int, int], pixels: int, window: int) -> list[list[Region]]:
+    """Strips from above, each in one region or, if it would be much wider than high, in several.
+
+    Args:
+        size: Height and width of the picture.
+        pixels: How many a region should have; it has at least a window.
+        window: Regions begin at multiples of this.
+    """
+    height, width = size
+    side = math.isqrt(pixels)
+    columns = width if width <= 2 * side else max(side // window, 1) * window
+    rows = max(pixels // columns // window, 1) * window
+    return [
+        [(_part(top, rows, height), _part(left, columns, width)) for left in range(0, width, columns)]
+        for top in range(0, height, rows)
+    ]
+
+
+def _part(start: int, length: int, whole: int) -> slice:
+    return slice(start, min(start + length, whole))
+
+
+def _bytes_a_pixel(channels: int) -> int:
+    return _MAPS_ALIVE * 4 * channels
+
+
+def _widest(module: nn.Module) -> int:
+    """Channels of the widest layer."""
+    return max(layer.out_channels for layer in module.modules() if isinstance(layer, nn.Conv2d))
+
+
+def _width_of_result(network: Network, pixels: float) -> int:
+    """Channels at the end of the network a pixel of the picture, each of which becomes ``pixels``."""
+    texture = 2 * _widest(network.estimator) if isinstance(network, ESCLTE) else 0
+    channels = network.features.dim if isinstance(network, ESCReal) else 3
+    return max(texture, math.ceil(channels * pixels))
+
+
+def _target(core: Region, size: tuple[int, int], enlarged: tuple[int, int]) -> Region:
+    """The pixels of the enlarged picture whose centres lie in a region of the picture."""
+    rows, columns = (
+        slice(*(-((length - 2 * end * result) // (2 * length)) for end in (side.start, side.stop)))
+        for side, length, result in zip(core, size, enlarged, strict=True)
+    )
+    return rows, columns
+
+
+@dataclass(frozen=True)
+class _Passes:
+    """How a picture is gone over again and again: strip by strip, each in regions."""
+
+    strips: list[list[Region]]
+    allocate: Callable[[], Array]
+    weight: Tensor  # of the network, which tells device and dtype
+    done: Callable[[], None]
+
+    def store(self, x: Map, averaged: Callable[[Map], Map] | None = None) -> tuple[Map, Tensor]:
+        """Compute a map once, to be read as often as wanted, and the average of what is made of it.
+
+        Args:
+            x: The map.
+            averaged: From the stored map to what is averaged, which depends on nothing further than a strip.
+
+        Returns:
+            The stored map, and the average, (1, C, 1, 1) in float64.
+        """
+        array = self.allocate()
+        stored = Map(x.size, lambda region: _tensor(array[region]).to(self.weight.device))
+        total = torch.zeros((), dtype=torch.float64)
+        # Averaged one strip behind: there is all that it depends on, and it is still at hand.
+        for strip, before in zip([*self.strips, []], [[], *self.strips], strict=True):
+            for region in strip:
+                array[region] = _numbers(x.read(region).to(self.weight.dtype))
+                self.done()
+            for region in before if averaged else []:
+                total = total + averaged(stored).read(region).sum(3).cpu().double().sum(2)
+        return stored, total[..., None, None] / math.prod(x.size)
+
+
+def _tensor(numbers: np.ndarray) -> Tensor:
+    """(H, W, C) to (1, C, H, W)."""
+    return torch.from_numpy(numbers).permute(2, 0, 1)[None]
+
+
+def _numbers(x: Tensor) -> np.ndarray:
+    """(1, C, H, W) to (H, W, C)."""
+    return x[0].permute(1, 2, 0).cpu().numpy()
+
+
+def _result(network: Network, picture: Map, size: tuple[int, int], passes: _Passes) -> Map:
+    """As the network's ``forward``."""
+    if isinstance(network, ESCLTE):
+        picture = _local(lambda x: 2 * x - 1, picture)
+        return _queried(network, _features(network.features, picture, passes), picture, size)
+    features = _features(network.features, picture, passes)
+    if isinstance(network, ESC):
+        return _local(network.reconstruct, features, picture, halo=2)  # the halo of bicubic interpolation
+    features = _local(lambda x, picture: x + network.image_skip(picture), features, picture, halo=3)
+    if isinstance(network.upsampler, NearestConvUpsampler):
+        # Every convolution comes after a doubling at least, and sees half as far.
+        return _local(network.upsampler, features, halo=math.ceil(_halo(network.upsampler) / 2))
+    return _sampled(network.upsampler, features)
+
+
+def _features(network: Features, picture: Map, passes: _Passes) -> Map:
+    """As ``Features.forward``."""
+    shallow = x = _local(network.shallow, picture, halo=_halo(network.shallow))
+    large_kernel = network.large_kernel()
+    for block in network.blocks:
+        x = _block(block, x, large_kernel, network.window_size, passes)
+    halo = _halo(network.deep)
+    return _local(lambda shallow, x: shallow + network.deep(network.norm(x)), shallow, x, halo=halo)
+
+
+def _block(block: Block, skip: Map, large_kernel: Any, window: int, passes: _Passes) -> Map:
+    """As ``Block.forward``."""
+    x = _local(lambda x: block.ffn(block.norm_ffn(x)), skip, halo=_halo(block.ffn))
+    x = _local(lambda x: x + block.attention(block.norm_attention(x)), x, window=window)
+    for layer in block.layers:
+        x = _layer(layer, x, large_kernel, passes)
+    halo = _halo(block.conv_out)
+    x = _local(lambda skip, x: skip + block.conv_out(block.norm_out(x)), skip, x, halo=halo)
+    return passes.store(x)[0]
+
+
+def _layer(layer: ConvAttentionLayer, x: Map, large_kernel: Any, passes: _Passes) -> Map:
+    """As ``ConvAttentionLayer.forward``, whose kernel predictor is told the average of the whole map."""
+    kernel = large_kernel[-1] if isinstance(large_kernel, tuple) else large_kernel
+    halo = _halo(layer.ffn)
+    x, average = passes.store(x, lambda x: _local(lambda x: layer.ffn(layer.norm(x)), x, halo=halo))
+
+    def attend(x: Tensor) -> Tensor:
+        with _told(layer.attention.predictor, average):
+            return layer(x, large_kernel)
+
+    return _local(attend, x, halo=halo + kernel.shape[-1] // 2)
+
+
+@contextmanager
+def _told(predictor: KernelPredictor, average: Tensor) -> Iterator[None]:
+    """Meanwhile, the predictor is shown a map of one pixel, the average, in place of what it is given."""
+
+    def show(predictor: nn.Module, args: tuple[Tensor]) -> Tensor:
+        return average[:, : args[0].shape[1]].to(args[0])
+
+    handle = predictor.register_forward_pre_hook(show)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def _sampled(upsampler: DySample, x: Map) -> Map:
+    """DySample may read anywhere; how far away it does is seen first."""
+
+    def read(region: Region) -> Tensor:
+        halo = math.ceil(upsampler.places(x.read(region)).abs().max()) + 1
+        return _local(upsampler, x, halo=halo).read(region)
+
+    return Map(x.size, read)
+
+
+def _queried(network: ESCLTE, features: Map, picture: Map, size: tuple[int, int]) -> Map:
+    """As ``ESCLTE.forward``, each region in coordinates of its own."""
+    cell = torch.tensor([[source / output for source, output in zip(picture.size, size, strict=True)]])
+
+    def read(region: Region) -> Tensor:
+        seen = _around(region, picture.size, 2)  # a pixel for the neighbours and one for the convolution
+        texture = network.estimator.estimate(features.read(seen), x := picture.read(seen))
+        rows, columns = (
+            pixel_centres(source, output, x.device)[target] - part.start
+            for source, output, target, part in zip(
+                picture.size, size, _target(region, picture.size, size), seen, strict=True
+            )
+        )
+        return network.render(texture, rows, columns, cell.to(x.device))
+
+    return Map(picture.size, read)
+
+
+def _local(operator: Callable[..., Tensor], *sources: Map, halo: int = 0, window: int = 1) -> Map:
+    """What an operator makes of maps, where a pixel depends on those up to ``halo`` away or in its window."""
+
+    def read(core: Region) -> Tensor:
+        seen = _around(core, sources[0].size, halo, window)
+        return _cropped(operator(*(source.read(seen) for source in sources)), seen, core)
+
+    return Map(sources[0].size, read)
+
+
+def _halo(*modules: nn.Module) -> int:
+    """How far convolutions one after the other see."""
+    parts = (part for module in modules for part in module.modules())
+    return sum(int(part.padding[0]) for part in parts if isinstance(part, nn.Conv2d))
+
+
+def _around(core: Region, size: tuple[int, int], halo: int, window: int = 1) -> Region:
+    rows, columns = (_widened(*side, halo, window) for side in zip(core, size, strict=True))
+    return rows, columns
+
+
+def _widened(core: slice, length: int, halo: int, window: int) -> slice:
+    start, stop = max(core.start - halo, 0), min(core.stop + halo, length)
+    start -= start % window
+    stop += -stop % window
+    if stop > length:  # the last window is continued by reflection, which may begin in the one before
+        start = max(start - window, 0)
+    return slice(start, min(stop, length))
+
+
+def _cropped(x: Tensor, seen: Region, core: Region) -> Tensor:
+    """The core of what was made of the region seen, some times as large."""
+    scale = x.shape[2] // (seen[0].stop - seen[0].start)
+    rows, columns = (
+        slice((inner.start - outer.start) * scale, (inner.stop - outer.start) * scale)
+        for inner, outer in zip(core, seen, strict=True)
+    )
+    return x[:, :, rows, columns]
