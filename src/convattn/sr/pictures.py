@@ -7,7 +7,7 @@ libvips cannot carry over is lost: the private tags of TIFF files.
 import os
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,8 @@ import pyvips
 
 from convattn.errors import InputError
 from convattn.files import replacing
+
+from .storage import Region, gather
 
 __all__ = [
     "READABLE",
@@ -31,6 +33,7 @@ __all__ = [
 ]
 
 
+_ROWS_AT_ONCE = 128
 _PIXELS_A_MM = 72 / 25.4  # what is said of a picture that does not say it itself
 
 
@@ -172,7 +175,8 @@ def check_size(path: str | os.PathLike[str], height: int, width: int) -> None:
 def read_picture(path: str | os.PathLike[str]) -> Picture:
     """Read a picture and turn it upright by its EXIF orientation.
 
-    Of an animation or a file of several pages the first is read, with a warning.
+    Of an animation or a file of several pages the first is read, with a warning. The pixels of a picture too
+    large for memory are mapped to memory from a temporary file.
 
     Args:
         path: A PNG, JPEG, WebP, TIFF, AVIF or GIF file.
@@ -185,7 +189,8 @@ def read_picture(path: str | os.PathLike[str]) -> Picture:
     _warn_of_frames(path, image)
     try:
         image = _in_known_colours(path, image.autorot())
-        pixels = image.numpy().reshape(image.height, image.width, image.bands)
+        dtype = np.uint16 if image.format == "ushort" else np.uint8
+        pixels = gather((image.height, image.width, image.bands), dtype, _strips(image, dtype))
     except pyvips.Error as error:
         raise InputError(f"{path} is damaged or cut off: {_reason(error)}.") from error
     known = (image.xres, image.yres) != (1.0, 1.0)  # libvips' default
@@ -201,14 +206,29 @@ def _open(path: Path) -> pyvips.Image:
     if path.stat().st_size == 0:
         raise InputError(f"{path} is empty.")
     try:
-        # A source, because libvips would take brackets in a file name for options.
-        source = pyvips.Source.new_from_file(str(path))
-        image = pyvips.Image.new_from_source(source, "", fail_on="error")
+        image = _image_of(path, access="sequential")
+        if image.get_typeof("orientation") and image.get("orientation") > 1:
+            image = _image_of(path, access="random")  # turning does not begin at the top
     except pyvips.Error as error:
         raise InputError(f"{path} is not a picture that can be read: {_reason(error)}.") from error
     if not image.get("vips-loader").startswith(_LOADERS):
         raise InputError(f"{path} is no PNG, JPEG, WebP, TIFF, AVIF or GIF file, and no other can be read.")
     return image
+
+
+def _image_of(path: Path, access: str) -> pyvips.Image:
+    # A source, because libvips would take brackets in a file name for options.
+    source = pyvips.Source.new_from_file(str(path))
+    return pyvips.Image.new_from_source(source, "", access=access, fail_on="error")
+
+
+def _strips(image: pyvips.Image, dtype: type) -> Iterator[tuple[Region, np.ndarray]]:
+    """The pixels of a picture from the top, decoded as they are wanted."""
+    decoded, width = pyvips.Region.new(image), image.width
+    for top in range(0, image.height, _ROWS_AT_ONCE):
+        rows = slice(top, min(top + _ROWS_AT_ONCE, image.height))
+        pixels = decoded.fetch(0, top, width, rows.stop - top)
+        yield (rows, slice(0, width)), np.frombuffer(pixels, dtype).reshape(-1, width, image.bands)
 
 
 def _reason(error: pyvips.Error) -> str:
@@ -284,17 +304,15 @@ def write_picture(picture: Picture, path: str | os.PathLike[str], *, quality: in
 
 def _image(picture: Picture, format: Format) -> pyvips.Image:
     """The picture in libvips' hands, as deep and as coloured as the format allows."""
-    pixels = picture.pixels
+    pixels, colours = picture.pixels, _GREY if picture.pixels.shape[2] < 3 else _RGB
+    image = pyvips.Image.new_from_array(pixels, interpretation=colours[pixels.dtype == np.uint16])
     if pixels.dtype == np.uint16 and not format.deep:
-        pixels = ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
-    deep, grey = pixels.dtype == np.uint16, pixels.shape[2] < 3
-    interpretation = (_GREY if grey else _RGB)[deep]
-    image = pyvips.Image.new_from_array(pixels, interpretation=interpretation)
+        image = (image / 257).rint().cast("uchar").copy(interpretation=colours[0])
     image = image.copy(xres=picture.resolution[0], yres=picture.resolution[1])
     for name, (kind, value) in picture.metadata.items():
         image.set_type(kind, name, value)
     # Said outright, or libvips would bring back the one in the EXIF data.
     image.set_type(pyvips.GValue.gint_type, "orientation", 1)
-    if grey and not format.grey and "icc-profile-data" in picture.metadata:
+    if colours == _GREY and not format.grey and "icc-profile-data" in picture.metadata:
         image = image.icc_transform("srgb")  # a grey profile does not fit the RGB that will be written
     return image

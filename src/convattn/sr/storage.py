@@ -1,9 +1,10 @@
-"""Numbers that are too many for memory, in temporary files."""
+"""Arrays that are too large for memory lie in temporary files."""
 
+import math
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,45 +12,67 @@ import numpy.typing as npt
 
 from convattn.errors import InputError
 
-__all__ = ["FileArray", "Region", "check_disk", "temporary_folder"]
+__all__ = ["LARGE", "FileArray", "Region", "check_disk", "gather", "temporary_folder"]
 
 Region = tuple[slice, slice]
 """Rows and columns, each with a start and a stop."""
 
+LARGE = 2**28
+"""Bytes from which on the pixels of a picture lie in a file."""
+
 
 def temporary_folder() -> Path:
-    """Where large temporary files go: $TMPDIR or, as /tmp often lies in memory, /var/tmp if there is one."""
-    named = (os.environ.get(name) for name in ("TMPDIR", "TEMP", "TMP"))
-    folder = Path(next(filter(None, named), "/var/tmp"))
+    """Where large temporary files go: $TMPDIR or, since /tmp often is memory, /var/tmp where there is one."""
+    folder = Path(os.environ.get("TMPDIR", "/var/tmp"))
     return folder if os.access(folder, os.W_OK) else Path(tempfile.gettempdir())
 
 
 def check_disk(size: int) -> None:
-    """Raise an InputError where the disk has no room for so many bytes of temporary files."""
+    """Raise an InputError where there is no room for temporary files of so many bytes."""
     folder = temporary_folder()
     free = shutil.disk_usage(folder).free
     if free < size:
         raise InputError(
-            f"So large a picture needs {size / 1e9:.1f} GB of temporary files, and {folder} has "
+            f"A picture of this size needs {size / 1e9:.1f} GB of temporary files, and {folder} has only "
             f"{free / 1e9:.1f} GB left; free some, or name another folder in the variable TMPDIR."
         )
+
+
+def gather(
+    shape: tuple[int, int, int], dtype: npt.DTypeLike, parts: Iterable[tuple[Region, np.ndarray]]
+) -> np.ndarray:
+    """Put an array (H, W, C) together.
+
+    Args:
+        shape: Rows, columns and channels.
+        dtype: Of the numbers.
+        parts: Regions and their numbers (h, w, C), which together are the whole.
+
+    Returns:
+        The array; from :data:`LARGE` bytes on it is mapped to memory from a temporary file.
+    """
+    small = math.prod(shape) * np.dtype(dtype).itemsize < LARGE
+    array = np.empty(shape, dtype) if small else FileArray(shape, dtype)
+    for region, values in parts:
+        array[region] = values
+    return array if isinstance(array, np.ndarray) else array.mapped()
 
 
 class FileArray:
     """An array (H, W, C) in a temporary file, of which regions are read and written.
 
-    Nothing of it stays in the memory of the process. The file has no name where the system allows that, and
-    goes with the array, however the program ends.
+    Nothing of it stays in the memory of the process. Where the system allows it the file has no name, and is
+    gone with the program however that ends.
 
     Args:
         shape: Rows, columns and channels.
-        dtype: Of the numbers, which are zero at first.
+        dtype: Of the numbers, which are 0 at first.
     """
 
     def __init__(self, shape: tuple[int, int, int], dtype: npt.DTypeLike) -> None:
         self.shape, self.dtype = shape, np.dtype(dtype)
         self._file = tempfile.TemporaryFile(dir=temporary_folder())  # noqa: SIM115
-        self._file.truncate(int(np.prod(shape)) * self.dtype.itemsize)
+        self._file.truncate(math.prod(shape) * self.dtype.itemsize)
 
     def __getitem__(self, region: Region) -> np.ndarray:
         rows, columns = region
@@ -68,17 +91,17 @@ class FileArray:
                 "free some space, or name another folder in the variable TMPDIR."
             ) from error
 
+    def mapped(self) -> np.ndarray:
+        """The whole, mapped to memory where it is read; what is written there stays there."""
+        self._file.flush()
+        return np.memmap(self._file, self.dtype, "c", shape=self.shape)  # type: ignore[call-overload]
+
     def _runs(self, region: Region, values: np.ndarray) -> Iterator[np.ndarray]:
-        """Parts of the values that lie together in the file, which is put at the place of each."""
+        """The parts of the values that lie together in the file, which is wound to each."""
         rows, columns = region
         _, width, channels = self.shape
         whole_rows = columns.stop - columns.start == width
         for number, run in enumerate([values] if whole_rows else values):
-            pixel = (rows.start + number) * width + columns.start
-            self._file.seek(pixel * channels * self.dtype.itemsize)
+            pixels = (rows.start + number) * width + columns.start
+            self._file.seek(pixels * channels * self.dtype.itemsize)
             yield run
-
-    def mapped(self) -> np.ndarray:
-        """The whole array, mapped into memory as it is read; what is written to it is not kept."""
-        self._file.flush()
-        return np.memmap(self._file, self.dtype, "c", shape=self.shape)
