@@ -29,7 +29,15 @@ from .layouts import StateDict, from_reference, to_reference
 from .networks import ESC, ESCLTE, NAMES, ESCReal, build
 from .upsamplers import DySample, NearestConvUpsampler
 
-__all__ = ["bundled", "describe", "from_pretrained", "load_network", "network_of", "save_network", "transfer_scale"]
+__all__ = [
+    "bundled",
+    "describe",
+    "from_pretrained",
+    "load_network",
+    "network_of",
+    "save_network",
+    "transfer_scale",
+]
 
 SUFFIXES = (".safetensors", ".pth", ".pt")
 _BUNDLED = Path(__file__).parent / "bundled"
@@ -187,7 +195,11 @@ def _resize_squares(tensor: Tensor, scale: int) -> Tensor:
 def _is_hub_id(name: str) -> bool:
     """user/repo or user/repo/file.pth, but not folder/file.pth, which is a file that is missing."""
     parts = name.count("/") + 1
-    return re.match(r"\w", name) is not None and parts > 1 and (parts == 2) != name.endswith(SUFFIXES + exported.SUFFIXES)
+    return (
+        re.match(r"\w", name) is not None
+        and parts > 1
+        and (parts == 2) != name.endswith(SUFFIXES + exported.SUFFIXES)
+    )
 
 
 def _download(name: str, scale: int | None) -> str:

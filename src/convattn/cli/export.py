@@ -1,0 +1,51 @@
+"""``convattn export``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = ["export"]
+
+
+def export(
+    model: Annotated[
+        str,
+        typer.Argument(help="A bundled model such as esc-nano, a weights file, or a Hugging Face Hub id."),
+    ],
+    output: Annotated[
+        Path,
+        typer.Option("--output", "-o", help="A file .onnx, .xml (OpenVINO), .pt2 or .engine (TensorRT)."),
+    ],
+    scale: Annotated[
+        int | None, typer.Option("--scale", "-s", min=1, help="May be left out where the weights have one.")
+    ] = None,
+    precision: Annotated[
+        str, typer.Option(metavar="fp32|fp16|int8", help="fp16 and int8 make smaller files.")
+    ] = "fp32",
+    opset: Annotated[int, typer.Option(min=17, max=20, help="Version of the ONNX operators.")] = 18,
+    calibration: Annotated[
+        Path | None,
+        typer.Option(help="For int8: a folder of pictures like those that will be enlarged."),
+    ] = None,
+) -> None:
+    """Write a network for other programs: convattn export esc-nano --scale 2 -o net.onnx.
+
+    It takes pictures of any height, width and number. Before the file is
+    kept, what it computes is compared with torch.
+
+    convattn upscale --model net.onnx enlarges pictures with it.
+    """
+    from convattn.sr import export as exporting
+    from convattn.sr.weights import from_pretrained
+
+    agreement = exporting.export(
+        from_pretrained(model, scale), output, precision=precision, opset=opset, calibration=calibration
+    )
+    shapes = ", ".join("x".join(map(str, shape)) for shape in agreement.shapes[:3])
+    typer.echo(
+        f"{output}: differs from torch by {agreement.largest:.1e} at most and {agreement.rms:.1e} in root mean "
+        f"square (tolerance {agreement.tolerance:.1e}) on pictures of {shapes}"
+        + (", …" if len(agreement.shapes) > 3 else "")
+        + "."
+    )

@@ -1,0 +1,247 @@
+"""Networks as files for other runtimes: ONNX, OpenVINO, TensorRT and torch.export.
+
+Height, width and batch stay free. A file gets its name only after what it computes was compared with torch at
+sizes that were not traced.
+"""
+
+import copy
+import io
+import os
+import warnings
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from convattn.errors import InputError
+from convattn.files import replacing
+
+from .data import read_rgb
+from .exported import METADATA, ExportedNetwork, load_exported, require
+from .pictures import find_pictures
+from .weights import describe
+
+__all__ = ["FORMATS", "PRECISIONS", "Agreement", "export"]
+
+PRECISIONS = {"fp32": 1e-4, "fp16": 1 / 255, "int8": 0.02}
+"""How far from torch an export of each precision may be: for int8 in root mean square, else anywhere."""
+
+FORMATS = {".onnx": "ONNX", ".xml": "OpenVINO", ".engine": "TensorRT", ".pt2": "torch.export"}
+"""What a file's suffix stands for."""
+
+_TRACED = (2, 3, 19, 21)
+_CALIBRATION_SIDE = 128  # pixels of the middle of each picture
+_MOST_CALIBRATED = 100  # pictures
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How an exported network compares with torch.
+
+    Attributes:
+        largest: Difference anywhere, for pictures in [0, 1].
+        rms: Root mean square difference.
+        tolerance: Of the precision, see :data:`PRECISIONS`.
+        shapes: Of the pictures compared.
+    """
+
+    largest: float
+    rms: float
+    tolerance: float
+    shapes: list[tuple[int, ...]]
+
+
+def export(
+    network: nn.Module,
+    path: str | os.PathLike[str],
+    *,
+    precision: str = "fp32",
+    opset: int = 18,
+    calibration: str | os.PathLike[str] | None = None,
+) -> Agreement:
+    """Write a network for another runtime and compare what it computes there with torch.
+
+    Args:
+        network: (N, 3, H, W) in [0, 1] to (N, 3, scale · H, scale · W), on the CPU in float32.
+        path: Its suffix settles the format, see :data:`FORMATS`. OpenVINO's weights go into a .bin beside it.
+        precision: "fp32"; "fp16", which computes in half precision and in OpenVINO stores half-precision
+            weights; or for ONNX and OpenVINO "int8". Input and output are float32 always.
+        opset: Version of the ONNX operators, 17 to 20. All formats but torch.export are made by way of ONNX.
+        calibration: For int8, a folder of pictures as the network will get them, before they are enlarged.
+
+    Returns:
+        How near the file comes to torch.
+
+    Raises:
+        InputError: The network cannot be exported like that, a package is missing, the file cannot be written
+            or does not compute what torch does. Whatever had the name before is untouched then.
+    """
+    path = Path(path)
+    _check(network, path, precision, calibration)
+    pictures = _middles(calibration) if calibration else []
+    job = _Job(network.eval(), precision, opset, pictures)
+    with ExitStack() as files:
+        temporary = files.enter_context(replacing(path))
+        if path.suffix == ".xml":
+            files.enter_context(replacing(path.with_suffix(".bin")))
+        _WRITERS[path.suffix](job, temporary)
+        return _compare(network, load_exported(temporary), precision, pictures or _noise(network))
+
+
+@dataclass(frozen=True)
+class _Job:
+    network: nn.Module
+    precision: str
+    opset: int
+    pictures: list[Tensor]
+
+    @property
+    def about(self) -> dict[str, str]:
+        """What the file shall say of its network."""
+        about = describe(self.network) | {"precision": self.precision}
+        if features := getattr(self.network, "features", None):
+            window, heads = features.window_size, features.blocks[0].attention.relative_position_bias.shape[0]
+            # Eight maps of the widest layers and three of attention scores, which these runtimes write out.
+            numbers = 8 * 3 * features.dim + 3 * heads * window**2
+            about |= {"window": str(window), "bytes_a_pixel": str(4 * numbers)}
+        return about
+
+    def onnx(self, network: nn.Module | None = None) -> bytes:
+        """The traced network; going by torch.export would take some thirty times as long."""
+        model = io.BytesIO()
+        free = {0: "batch", 2: "height", 3: "width"}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the exporter's age, and of Python's numbers in the graph
+            torch.onnx.export(
+                network or self.network,
+                (torch.rand(_TRACED),),
+                cast(Any, model),
+                dynamo=False,
+                opset_version=self.opset,
+                input_names=["input"],
+                output_names=["output"],
+                dynamic_axes={"input": free, "output": {0: "batch", 2: "large_height", 3: "large_width"}},
+            )
+        return model.getvalue()
+
+    def quantised(self, model: Any) -> Any:
+        """A model of ONNX or OpenVINO whose convolutions and products are in 8 bits."""
+        nncf = require("nncf")
+        pictures = nncf.Dataset([picture.numpy() for picture in self.pictures], lambda x: {"input": x})
+        return nncf.quantize(model, pictures, subset_size=len(self.pictures))
+
+
+class _Half(nn.Module):
+    """A network in half precision between a picture and a result in float32."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = copy.deepcopy(network).half()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.network(x.half()).float()
+
+
+def _write_onnx(job: _Job, file: Path) -> None:
+    onnx = require("onnx")
+    half = _Half(job.network) if job.precision == "fp16" else None
+    model = onnx.load_from_string(job.onnx(half))
+    if job.precision == "int8":
+        model = job.quantised(model)
+    onnx.helper.set_model_props(model, job.about)
+    onnx.save(model, file)
+
+
+def _write_openvino(job: _Job, file: Path) -> None:
+    openvino = require("openvino")
+    model = openvino.Core().read_model(job.onnx())
+    if job.precision == "int8":
+        model = job.quantised(model)
+    model.set_rt_info(job.about, [METADATA])
+    openvino.save_model(model, file, compress_to_fp16=job.precision == "fp16")
+
+
+def _write_torch(job: _Job, file: Path) -> None:
+    free = torch.export.Dim.DYNAMIC
+    network = _Half(job.network) if job.precision == "fp16" else job.network
+    with torch.no_grad():
+        program = torch.export.export(
+            network, (torch.rand(_TRACED),), dynamic_shapes=({0: free, 2: free, 3: free},)
+        )
+    about = "\n".join(f"{key}={value}" for key, value in job.about.items())
+    torch.export.save(program, file, extra_files={METADATA: about})
+
+
+def _write_tensorrt(job: _Job, file: Path) -> None:
+    """Not yet."""
+
+
+_WRITERS: dict[str, Callable[[_Job, Path], None]] = {
+    ".onnx": _write_onnx,
+    ".xml": _write_openvino,
+    ".engine": _write_tensorrt,
+    ".pt2": _write_torch,
+}
+
+
+def _check(network: nn.Module, path: Path, precision: str, calibration: object) -> None:
+    if path.suffix not in FORMATS:
+        known = ", ".join(f"{suffix} ({name})" for suffix, name in FORMATS.items())
+        raise InputError(f"The format of {path.name} is not known; give it one of the suffixes {known}.")
+    if precision not in PRECISIONS:
+        raise InputError(f"There is no precision {precision}; choose {', '.join(PRECISIONS)}.")
+    if isinstance(network, ExportedNetwork):
+        raise InputError("This model is an export already; give the weights that it was made from.")
+    if network.scale is None:
+        raise InputError("Models of any scale cannot be exported yet; give one of a single scale.")
+    if precision == "int8" and path.suffix not in (".onnx", ".xml"):
+        raise InputError(f"{FORMATS[path.suffix]} is not written in int8; give the suffix .onnx or .xml.")
+    if (precision == "int8") != (calibration is not None):
+        raise InputError("Pictures for calibration and the precision int8 go together; give both or neither.")
+
+
+def _middles(folder: str | os.PathLike[str]) -> list[Tensor]:
+    """The middles of the first pictures of a folder, (1, 3, h, w) in [0, 1]."""
+    pictures = (read_rgb(path) / 255 for path in find_pictures(folder)[:_MOST_CALIBRATED])
+    return [_middle(picture)[None] for picture in pictures]
+
+
+def _middle(picture: Tensor) -> Tensor:
+    top, left = (max(side - _CALIBRATION_SIDE, 0) // 2 for side in picture.shape[1:])
+    return picture[:, top : top + _CALIBRATION_SIDE, left : left + _CALIBRATION_SIDE]
+
+
+def _noise(network: nn.Module) -> list[Tensor]:
+    """Coarse noise of odd sizes, of a batch, smaller than a window and of whole windows."""
+    window = getattr(getattr(network, "features", network), "window_size", 16)
+    random = torch.Generator().manual_seed(0)
+    return [
+        F.interpolate(torch.rand(batch, 3, 4, 4, generator=random), (height, width), mode="bilinear")
+        for batch, height, width in [(2, window + 5, 2 * window - 3), (1, 5, 3), (1, window, window)]
+    ]
+
+
+@torch.inference_mode()
+def _compare(
+    network: nn.Module, exported: ExportedNetwork, precision: str, pictures: Sequence[Tensor]
+) -> Agreement:
+    differences = [(exported(x) - network(x)).flatten() for x in pictures]
+    all_of_them = torch.cat(differences).double()
+    agreement = Agreement(
+        largest=all_of_them.abs().max().item(),
+        rms=all_of_them.square().mean().sqrt().item(),
+        tolerance=PRECISIONS[precision],
+        shapes=[tuple(x.shape) for x in pictures],
+    )
+    reached = agreement.rms if precision == "int8" else agreement.largest
+    if not reached <= agreement.tolerance:  # nor if it is no number
+        raise InputError(
+            f"The export differs from torch by {reached:.1e}, more than {agreement.tolerance:.1e}, and was "
+            "not kept; try another format or precision."
+        )
+    return agreement

@@ -1,0 +1,260 @@
+"""Networks that another runtime computes: files for onnxruntime, OpenVINO and torch.export.
+
+They are called like networks of torch. A file that convattn made says what it holds; of any other the scale
+is found by enlarging a small picture.
+
+An exported network is closed: tiles cannot share the averages that dynamic kernels are made of (see
+:mod:`convattn.sr.tiles`), so that cutting a picture changes the result a little.
+"""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from inspect import signature
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from convattn.errors import InputError
+from convattn.ops import reflect_pad
+
+from .tiles import cut
+
+__all__ = ["METADATA", "SUFFIXES", "ExportedNetwork", "load_exported", "require"]
+
+METADATA = "convattn"
+"""The section of a file, where its format has sections, that says what the network is."""
+
+_PROVIDERS = {"cuda": ["TensorrtExecutionProvider", "CUDAExecutionProvider"]}
+_PROBE = 64  # pixels a side of the picture by which the scale of an unknown network is found
+
+Size = tuple[int, int]
+
+
+class Runtime(Protocol):
+    """A file opened by the program that computes it.
+
+    Attributes:
+        shape: Of the input, (N, 3, H, W); None where it is free.
+        dtype: Of the input.
+        metadata: What the file says of its network.
+    """
+
+    shape: Sequence[int | None]
+    dtype: torch.dtype
+    metadata: Mapping[str, str]
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Compute, on the device of the input where the runtime can."""
+        ...
+
+
+class ExportedNetwork(nn.Module):
+    """A network read from a file, (N, 3, H, W) in [0, 1] to (N, 3, scale · H, scale · W).
+
+    It takes pictures of any size: where the file allows none but one size, smaller pictures are continued by
+    reflection and larger ones computed in overlapping tiles.
+
+    Args:
+        runtime: Computes it.
+        name: What errors call it.
+
+    Attributes:
+        scale: How many times larger the result is.
+        window_size: Of its attention in pixels, or a usual one.
+        bytes_a_pixel: Of memory while it computes, estimated.
+
+    Raises:
+        InputError: It does not take pictures, or does not enlarge them by a whole number.
+    """
+
+    memory_format = torch.contiguous_format
+    dtypes = (torch.float32,)  # autocast does not reach it; its precision was settled when it was exported
+
+    def __init__(self, runtime: Runtime, name: str) -> None:
+        super().__init__()
+        self._runtime = runtime
+        self._name = name
+        batch, bands, height, width = runtime.shape if len(runtime.shape) == 4 else (None,) * 4
+        if bands != 3 or batch not in (None, 1) or (height is None) != (width is None):
+            raise InputError(
+                f"{name} takes {_written(runtime.shape)}; give a network for (N, 3, height, width), "
+                "with both sides free or both fixed."
+            )
+        self._one_by_one = batch == 1
+        self._size = (height, width) if height and width else None
+        about = runtime.metadata
+        self.scale = int(about["scale"]) if "scale" in about else self._measure_scale()
+        self.window_size = int(about.get("window", 32))
+        self.bytes_a_pixel = int(about.get("bytes_a_pixel", 2**14))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, 3, H, W) in [0, 1] to (N, 3, scale · H, scale · W)."""
+        if self._one_by_one and len(x) > 1:
+            return torch.cat([self(picture) for picture in x.split(1)])
+        return self._in_size(x, self._size) if self._size else self._compute(x)
+
+    def _in_size(self, x: Tensor, size: Size) -> Tensor:
+        height, width = x.shape[2:]
+        enlarged = x.new_empty(*x.shape[:2], height * self.scale, width * self.scale)
+        for tile in cut(height, width, side=min(size), context=min(size) // 8):
+            seen = x[:, :, tile.seen[0], tile.seen[1]]
+            missing = [whole - part for whole, part in zip(size, seen.shape[2:], strict=True)]
+            padded = reflect_pad(seen, bottom=missing[0], right=missing[1])
+            tile.put(self._compute(padded), enlarged, self.scale)
+        return enlarged
+
+    def _compute(self, x: Tensor) -> Tensor:
+        try:
+            return self._runtime(x.to(self._runtime.dtype)).to(x)
+        except Exception as error:  # each runtime has errors of its own
+            reason = str(error).strip().partition("\n")[0]
+            if "alloc" in reason.lower():
+                raise MemoryError(reason) from error
+            raise InputError(
+                f"{self._name} cannot enlarge {_written(x.shape)}: {reason}; another size may suit it."
+            ) from error
+
+    def _measure_scale(self) -> int:
+        height, width = self._size or (_PROBE, _PROBE)
+        shape = self._compute(torch.zeros(1, 3, height, width)).shape
+        scale = shape[-1] // width
+        if shape != (1, 3, scale * height, scale * width):
+            raise InputError(
+                f"{self._name} makes {_written(shape)} of {_written((1, 3, height, width))}; give a network "
+                "that enlarges pictures by a whole number."
+            )
+        return scale
+
+
+def load_exported(path: str | os.PathLike[str]) -> ExportedNetwork:
+    """Load a network from a file that was made for another runtime.
+
+    Args:
+        path: An .onnx, .xml (with its .bin beside it) or .pt2 file, made by convattn or any other program.
+            Give .pt2 files only of people you trust: torch may run code that is hidden in one.
+
+    Raises:
+        InputError: The file is damaged, its runtime is not installed, or it does not enlarge pictures.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"There is no file {path}.")
+    if path.suffix == ".xml" and not path.with_suffix(".bin").is_file():
+        raise InputError(f"The weights of {path} are missing; put {path.with_suffix('.bin').name} beside it.")
+    try:
+        runtime = _RUNTIMES[path.suffix](path)
+    except InputError:
+        raise
+    except Exception as error:  # damaged bytes make a reader raise anything
+        reason = str(error).strip().partition("\n")[0]
+        raise InputError(f"{path} cannot be read as a network; export it again: {reason}") from error
+    return ExportedNetwork(runtime, path.name).eval()
+
+
+def require(name: str) -> ModuleType:
+    """Import a package of the extra ``export``.
+
+    Raises:
+        InputError: It is not installed.
+    """
+    from importlib import import_module
+
+    try:
+        return import_module(name)
+    except ImportError as error:
+        raise InputError(f'This needs {name}; run: pip install "convattn[export]".') from error
+
+
+class _Onnx:
+    """onnxruntime, with as many threads as torch has."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._session = cache(self._open)
+        session = self._session("cpu")
+        (source,), (_,) = session.get_inputs(), session.get_outputs()
+        self._input = source.name
+        self.shape = [side if isinstance(side, int) else None for side in source.shape]
+        self.dtype = {"tensor(float)": torch.float32, "tensor(float16)": torch.float16}[source.type]
+        self.metadata = session.get_modelmeta().custom_metadata_map
+
+    def _open(self, device: str) -> Any:
+        runtime = require("onnxruntime")
+        options = runtime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        options.log_severity_level = 3
+        available = runtime.get_available_providers()
+        providers = [name for name in _PROVIDERS.get(device, []) if name in available]
+        return runtime.InferenceSession(self._path, options, providers=[*providers, "CPUExecutionProvider"])
+
+    def __call__(self, x: Tensor) -> Tensor:
+        (y,) = self._session(x.device.type).run(None, {self._input: x.cpu().contiguous().numpy()})
+        return torch.from_numpy(y)
+
+
+class _OpenVINO:
+    """OpenVINO on the processor, in float32 even where it would rather have bfloat16."""
+
+    def __init__(self, path: Path) -> None:
+        openvino = require("openvino")
+        self._core = openvino.Core()
+        self._model = self._core.read_model(path)
+        (source,), (_,) = self._model.inputs, self._model.outputs
+        self.shape = [side.get_length() if side.is_static else None for side in source.partial_shape]
+        self.dtype = {"f32": torch.float32, "f16": torch.float16}[source.element_type.to_string()]
+        about = [METADATA]
+        self.metadata = self._model.get_rt_info(about).value if self._model.has_rt_info(about) else {}
+        self._compiled = cache(self._compile)
+
+    def _compile(self) -> Any:
+        settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": torch.get_num_threads()}
+        return self._core.compile_model(self._model, "CPU", settings)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        (y,) = self._compiled()(x.cpu().contiguous().numpy()).values()
+        return torch.from_numpy(y)
+
+
+class _TorchExport:
+    """torch itself, with a graph of torch.export."""
+
+    def __init__(self, path: Path) -> None:
+        about = {METADATA: ""}
+        self._program = torch.export.load(path, extra_files=about)
+        (name,) = self._program.graph_signature.user_inputs
+        (source,) = (node for node in self._program.graph.nodes if node.name == name)
+        sides = source.meta["val"].shape
+        self.shape = [side if isinstance(side, int) else None for side in sides]
+        self.dtype = source.meta["val"].dtype
+        self.metadata = dict(line.split("=", 1) for line in about[METADATA].splitlines())
+        self._module = cache(self._on)
+
+    def _on(self, device: torch.device) -> nn.Module:
+        from torch.export.passes import move_to_device_pass
+
+        program = self._program if device.type == "cpu" else move_to_device_pass(self._program, device)
+        # Its guards would refuse pictures of one window's width or height, which it computes well.
+        settings = {"check_guards": False} if "check_guards" in signature(program.module).parameters else {}
+        return program.module(**settings)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self._module(x.device)(x)
+
+
+_RUNTIMES: dict[str, Callable[[Path], Runtime]] = {
+    ".onnx": _Onnx,
+    ".xml": _OpenVINO,
+    ".pt2": _TorchExport,
+}
+
+SUFFIXES = tuple(_RUNTIMES)
+"""Of the files that can be loaded."""
+
+
+def _written(shape: Sequence[int | None]) -> str:
+    """For example 1×3×64×any."""
+    return "×".join("any" if side is None else str(side) for side in shape)
