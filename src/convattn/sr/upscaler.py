@@ -18,6 +18,7 @@ from convattn.errors import InputError
 
 from .alpha import fill_transparent, limit_to_neighbours
 from .devices import choose_device, choose_precision, empty_cache, free_memory, is_out_of_memory
+from .exported import ExportedNetwork
 from .foreign import ForeignNetwork
 from .pictures import Picture, read_picture
 from .tiles import SharedAverages, cut
@@ -234,6 +235,8 @@ class Upscaler:
     @cached_property
     def _bytes_a_pixel(self) -> float:
         """Estimated from the network's largest feature map, which a picture of one window shows."""
+        if isinstance(self.network, ExportedNetwork):
+            return self.network.bytes_a_pixel
         sizes: list[int] = []
 
         def look(module: nn.Module, args: object, output: object) -> None:
