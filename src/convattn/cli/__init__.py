@@ -7,6 +7,7 @@ import typer
 from convattn.cli.compare import compare
 from convattn.cli.degrade import degrade
 from convattn.cli.evaluate import evaluate
+from convattn.cli.export import export
 from convattn.cli.train import train
 from convattn.cli.upscale import upscale
 from convattn.errors import InputError
@@ -23,6 +24,7 @@ app = typer.Typer(
 app.command()(upscale)
 app.command()(train)
 app.command()(evaluate)
+app.command()(export)
 app.command()(compare)
 app.command()(degrade)
 
