@@ -37,11 +37,12 @@ class Recipe:
         betas: of AdamW.
         weight_decay: of AdamW.
         crop: side in low-resolution pixels of the pictures that are degraded whole (networks for real-world
-            pictures only, as are the next five).
+            pictures only, as are the next six).
         patches: how many patches are cut from each of them.
         pool: about how many pairs are shuffled, so that a batch holds several ways of degradation.
         perceptual: weight of the perceptual loss.
-        adversarial: weight of the adversarial loss.
+        adversarial: weight of the adversarial loss; 0 trains without a discriminator.
+        discriminator: channels of the discriminator at full size.
         vgg: file of the VGG19 weights that the perceptual loss needs, if not those of torchvision.
         schedule: ``multistep`` multiplies the rate by ``decay`` at each of the ``milestones``; ``cosine``
             lets it fall to zero along half a cosine over all steps.
@@ -86,6 +87,7 @@ class Recipe:
     pool: int = 180
     perceptual: float = 0.0
     adversarial: float = 0.0
+    discriminator: int = 64
     vgg: str | None = None
     schedule: Literal["multistep", "cosine"] = "multistep"
     milestones: tuple[int, ...] = ()
@@ -130,6 +132,16 @@ class Recipe:
             raise InputError(
                 f"The recipe's patches is {self.patches}, but a device's share of a batch, "
                 f"{self.batch // (self.devices * self.nodes)}, must be a multiple of it."
+            )
+        if self.adversarial and self.network not in REAL_NETWORKS:
+            raise InputError(
+                f"The recipe trains {self.network} against a discriminator, which is for networks for "
+                f"real-world pictures only; choose {' or '.join(REAL_NETWORKS)}, or set adversarial to 0."
+            )
+        if self.perceptual and not self.adversarial:
+            raise InputError(
+                "The recipe gives the perceptual loss a weight, but none to the adversarial one that it goes "
+                "with; set adversarial, too."
             )
         if self.network in REAL_NETWORKS and self.patch > self.crop:
             raise InputError(

@@ -5,6 +5,7 @@ and targets, what the loss is, or what a network starts from.
 """
 
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -106,11 +107,15 @@ class Training(L.LightningModule):
         about = {"steps": self.global_step, "seed": self.recipe.seed}
         save_network(self.average.module, path, metadata=about)
 
+    def learners(self) -> Iterator[nn.Parameter]:
+        """Return what the optimiser trains."""
+        return self.network.parameters()
+
     def configure_optimizers(self) -> Any:
         """Return AdamW and the schedule of its rate."""
         recipe = self.recipe
         optimizer = torch.optim.AdamW(
-            self.network.parameters(),
+            self.learners(),
             lr=recipe.learning_rate,
             betas=recipe.betas,
             weight_decay=recipe.weight_decay,

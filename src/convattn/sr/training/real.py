@@ -1,4 +1,4 @@
-"""Training for pictures with real-world faults: L1 loss on degraded, sharpened pairs (stage 1 of ESC-Real)."""
+"""Training for pictures with real-world faults: L1 loss on degraded pairs (stage 1 of ESC-Real)."""
 
 import itertools
 from collections.abc import Iterable, Iterator
@@ -67,7 +67,7 @@ class RealTraining(Training):
 
 
 class CropStream(PatchStream):
-    """An endless stream of high-resolution crops of side ``scale * patch``, each mirrored at a chance of ½."""
+    """An endless stream of high-resolution crops of side ``scale * patch``, mirrored at a chance of ½."""
 
     def sample(self, number: int) -> Tensor:
         """Return the sample of that number, ``uint8`` (3, S, S)."""
@@ -82,16 +82,16 @@ class CropStream(PatchStream):
 class DegradedPairs:
     """An endless stream of training batches of low-quality patches and what they were made of.
 
-    The sizes in the course of the degradation are the same for all of a batch of crops. So the pairs of several
-    steps are made at once and shuffled before they are handed out. Unlike Real-ESRGAN's pool, from which pairs
-    are drawn and replaced for ever, such a pool follows from the seed and the step alone, and a run that was
+    All crops of a batch go through the same sizes when they are degraded. So the pairs of several steps are
+    made at once and shuffled before they are handed out. Unlike Real-ESRGAN's pool, from which pairs are
+    drawn and replaced for ever, such a pool follows from the seed and the step alone, and a run that was
     interrupted goes on with the same batches.
 
     Yields two float batches in [0, 1]: (N, 3, patch, patch) and (N, 3, scale · patch, scale · patch).
 
     Args:
-        crops: Batches of ``uint8`` (M, 3, S, S), S = scale · crop, from the first step on of the pool that the
-            first step belongs to.
+        crops: Batches of ``uint8`` (M, 3, S, S), S = scale · crop, beginning with the first step of the pool
+            that ``first_step`` belongs to.
         recipe: How they are degraded and cut into patches.
         first_step: The step to begin with.
         rank: Which of the devices this stream is for; each has other chances.

@@ -5,6 +5,7 @@ import warnings
 import zipfile
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 import torch
@@ -18,6 +19,7 @@ from convattn.sr.data import PictureFolder
 from convattn.sr.networks import ESC, ESCLTE, ESCReal, build
 from convattn.sr.recipe import Recipe
 
+from .adversarial import AdversarialTraining
 from .any_scale import AnyScaleTraining
 from .callbacks import CHECKPOINT, Bar, Keeper, Samples, Validation
 from .classic import Training
@@ -30,7 +32,7 @@ _TRAININGS: dict[type[nn.Module], type[Training]] = {
     ESCLTE: AnyScaleTraining,
     ESCReal: RealTraining,
 }
-"""Which training each kind of network has."""
+"""Which training each kind of network has, if not an adversarial one."""
 
 
 def train(recipe: Recipe) -> Path:
@@ -46,7 +48,7 @@ def train(recipe: Recipe) -> Path:
         torch.set_num_threads(recipe.threads)
     torch.manual_seed(recipe.seed)
     network = build(recipe.network, recipe.scale)
-    kind = _TRAININGS[type(network)]
+    kind = AdversarialTraining if recipe.adversarial else _TRAININGS[type(network)]
     if recipe.start_from and not checkpoint:
         kind.start_from(network, recipe.start_from)
     pictures = PictureFolder(recipe.data, smallest=kind.smallest_picture(recipe), memory=recipe.memory)
@@ -82,14 +84,16 @@ def _checkpoint_to_resume(recipe: Recipe) -> Path | None:
     if recipe.resume == "never" or not (path.is_file() and record.is_file()):
         return None
     before = yaml.safe_load(record.read_text(encoding="utf-8"))
-    if (before["network"], before["scale"]) != (recipe.network, recipe.scale):
-        raise InputError(
-            f"{recipe.folder} holds a training of {before['network']} x{before['scale']}; "
-            "give another run=FOLDER."
-        )
+    if _kind(before) != _kind(asdict(recipe)):
+        raise InputError(f"{recipe.folder} holds a {_kind(before)}; give another run=FOLDER.")
     if not zipfile.is_zipfile(path):  # as it would not be if its end were missing
         raise InputError(f"The checkpoint {path} is damaged; delete it, or give resume=never, to start anew.")
     return path
+
+
+def _kind(values: dict[str, Any]) -> str:
+    adversarial = "second, adversarial stage of the " if values.get("adversarial") else ""
+    return f"{adversarial}training of {values['network']} x{values['scale']}"
 
 
 def _trainer(recipe: Recipe, callbacks: list[L.Callback]) -> L.Trainer:

@@ -1,0 +1,259 @@
+"""Training for real-world pictures: its pairs, its two stages, and that an interruption changes nothing."""
+
+import itertools
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+pytest.importorskip("lightning")
+
+from convattn.errors import InputError
+from convattn.sr import perceptual
+from convattn.sr.data import PictureFolder
+from convattn.sr.discriminator import adversarial_loss
+from convattn.sr.networks import build
+from convattn.sr.recipe import Recipe
+from convattn.sr.training import Training, real, train
+from convattn.sr.training.adversarial import AdversarialTraining
+from convattn.sr.training.real import CropStream, DegradedPairs, RealTraining
+from convattn.sr.weights import load_network, save_network
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder, random = tmp_path_factory.mktemp("pictures"), np.random.default_rng(0)
+    for index in range(3):
+        coarse = Image.fromarray(random.integers(0, 256, (6, 7, 3), dtype=np.uint8))
+        coarse.resize((70, 60), Image.Resampling.BICUBIC).save(folder / f"{index}.png")
+    return folder
+
+
+def _recipe(pictures: Path, run: Path, **changes: Any) -> Recipe:
+    values = {
+        "network": "esc-nano-real",
+        "scale": 4,
+        "data": str(pictures),
+        "run": str(run),
+        "steps": 5,
+        "batch": 4,
+        "patch": 8,
+        "crop": 12,
+        "patches": 2,
+        "pool": 8,
+        "discriminator": 4,
+        "learning_rate": 1e-3,
+        "average": 0.5,
+        "accelerator": "cpu",
+        "checkpoint_every": 3,
+        "log_every": 1,
+    }
+    return Recipe(**(values | changes))  # type: ignore[arg-type]
+
+
+def _pairs(recipe: Recipe, first_step: int = 0, rank: int = 0) -> Any:
+    folder = PictureFolder(recipe.data, smallest=RealTraining.smallest_picture(recipe))
+    stream = RealTraining(recipe, build("esc-nano-real"), folder).stream(first_step=first_step)
+    return iter(DegradedPairs(stream, recipe, first_step=first_step, rank=rank))
+
+
+# --- Pairs ---
+
+
+def test_crops_are_mirrored_from_left_to_right_only(tmp_path: Path) -> None:
+    rows, columns = np.mgrid[:50, :60].astype(np.uint8)
+    Image.fromarray(np.stack([rows, columns, columns], -1)).save(tmp_path / "ramp.png")
+    stream = CropStream(PictureFolder(tmp_path, smallest=1), scale=4, patch=3, batch=1, seed=0)
+    mirrored = set()
+    for number in range(40):
+        crop = stream.sample(number).int()
+        assert crop.shape == (3, 12, 12)
+        assert (crop[0].diff(dim=0) == 1).all()
+        steps = crop[1].diff(dim=1).unique()
+        assert steps.numel() == 1
+        mirrored.add(steps.item())
+    assert mirrored == {-1, 1}
+
+
+def test_low_and_high_quality_show_the_same_place(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(real, "sharpen", lambda x: x)
+    monkeypatch.setattr(real, "degrade", lambda x, settings, generator: F.avg_pool2d(x, settings.scale))
+    for low, high in itertools.islice(_pairs(_recipe(pictures, tmp_path)), 3):
+        assert (low.shape, high.shape) == ((4, 3, 8, 8), (4, 3, 32, 32))
+        torch.testing.assert_close(low, F.avg_pool2d(high, 4))
+
+
+def test_a_batch_of_pairs_depends_on_its_step_alone(pictures: Path, tmp_path: Path) -> None:
+    recipe = _recipe(pictures, tmp_path)
+    batches = list(itertools.islice(_pairs(recipe), 6))
+    for first_step in (2, 3):
+        resumed = list(itertools.islice(_pairs(recipe, first_step), 2))
+        torch.testing.assert_close(resumed, batches[first_step : first_step + 2], rtol=0, atol=0)
+    assert not torch.equal(next(_pairs(recipe, rank=1))[0], batches[0][0])
+
+
+def test_a_batch_mixes_the_steps_of_its_pool(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    number = itertools.count()
+    monkeypatch.setattr(real, "degrade", lambda x, *_, **__: torch.full_like(x[..., ::4, ::4], next(number)))
+    batches = itertools.islice(_pairs(_recipe(pictures, tmp_path, pool=16)), 8)
+    steps = torch.stack([low.mean((1, 2, 3)) for low, _ in batches])
+    for pool, made in enumerate(steps.split(4)):
+        assert sorted(made.flatten().tolist()) == [4 * pool + step for step in range(4) for _ in range(4)]
+    assert (steps != steps[:, :1]).any()
+
+
+# --- Training ---
+
+
+def _checkpoint(run: Path) -> Any:
+    return torch.load(run / "last.ckpt", weights_only=False)
+
+
+def _tensors(value: Any) -> list[Tensor]:
+    if isinstance(value, Tensor):
+        return [value]
+    values = value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else []
+    return [tensor for item in values for tensor in _tensors(item)]
+
+
+def _at_step(monkeypatch: pytest.MonkeyPatch, step: int, happening: Any) -> None:
+    original, happened = Training.training_step, []
+
+    def training_step(self: Training, batch: Any, index: int) -> Tensor:
+        if self.global_step == step and not happened:
+            happened.append(True)
+            happening()
+        return original(self, batch, index)
+
+    monkeypatch.setattr(Training, "training_step", training_step)
+
+
+@pytest.mark.parametrize("adversarial", [0.0, 0.1])
+def test_a_broken_run_ends_like_an_unbroken_one(
+    adversarial: float, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed in the middle of a pool, then interrupted."""
+
+    def kill() -> None:
+        raise ArithmeticError
+
+    unbroken, broken = (
+        _recipe(pictures, tmp_path / name, adversarial=adversarial) for name in ("unbroken", "broken")
+    )
+    train(unbroken)
+    with monkeypatch.context() as patch:
+        _at_step(patch, 4, kill)
+        with pytest.raises(ArithmeticError):
+            train(broken)
+    torch.rand(3)  # the resumed run is not to depend on what came before it
+    with monkeypatch.context() as patch:
+        _at_step(patch, 3, lambda: os.kill(os.getpid(), signal.SIGINT))
+        with pytest.raises(InputError, match="after 4 steps; the same command goes on from there"):
+            train(broken)
+    train(broken)
+    for part in ("state_dict", "optimizer_states"):
+        ended, expected = (_tensors(_checkpoint(recipe.folder)[part]) for recipe in (broken, unbroken))
+        torch.testing.assert_close(ended, expected, rtol=0, atol=0)
+    has_discriminator = any("discriminator" in key for key in _checkpoint(broken.folder)["state_dict"])
+    assert has_discriminator == bool(adversarial)
+    assert load_network(broken.weights).scale == 4
+
+
+def _training(pictures: Path, run: Path, kind: type[RealTraining], **changes: Any) -> RealTraining:
+    recipe = _recipe(pictures, run, **changes)
+    folder = PictureFolder(pictures, smallest=kind.smallest_picture(recipe))
+    return kind(recipe, build("esc-nano-real"), folder)
+
+
+@pytest.mark.filterwarnings("ignore:You are trying to `self.log")
+@pytest.mark.parametrize("kind", [RealTraining, AdversarialTraining])
+def test_a_batch_can_be_learnt_by_heart(kind: type[RealTraining], pictures: Path, tmp_path: Path) -> None:
+    training = _training(pictures, tmp_path, kind, adversarial=1e-3)
+    low, high = next(_pairs(training.recipe))
+    optimizer = training.configure_optimizers()["optimizer"]
+    errors = []
+    for _ in range(25):
+        optimizer.zero_grad()
+        training.loss((low, high)).backward()
+        optimizer.step()
+        errors.append(F.l1_loss(training.network(low), high).item())
+    assert errors[-1] < 0.6 * errors[0]
+
+
+@pytest.mark.filterwarnings("ignore:You are trying to `self.log")
+def test_each_network_learns_from_its_own_loss(pictures: Path, tmp_path: Path) -> None:
+    training = _training(pictures, tmp_path, AdversarialTraining, adversarial=0.1)
+    assert isinstance(training, AdversarialTraining)
+    training.discriminator.eval()  # its singular values stay as they are
+    low, high = next(_pairs(training.recipe))
+    training.loss((low, high)).backward()
+
+    made, discriminator = training.network(low), training.discriminator
+    deceived = adversarial_loss(discriminator(made), real=True)
+    expected = torch.autograd.grad(
+        F.l1_loss(made, high) + 0.1 * deceived, list(training.network.parameters())
+    )
+    torch.testing.assert_close([p.grad for p in training.network.parameters()], list(expected))
+    told = adversarial_loss(discriminator(high), real=True) + adversarial_loss(
+        discriminator(made.detach()), real=False
+    )
+    expected = torch.autograd.grad(told, list(discriminator.parameters()))
+    torch.testing.assert_close([p.grad for p in discriminator.parameters()], list(expected))
+
+
+def test_it_starts_from_its_like_or_from_classic_features(pictures: Path, tmp_path: Path) -> None:
+    classic, own = build("esc-nano", 2), build("esc-nano-real")
+    for network, name in ((classic, "classic"), (own, "own")):
+        save_network(network, tmp_path / f"{name}.safetensors")
+        begun = build("esc-nano-real")
+        RealTraining.start_from(begun, str(tmp_path / f"{name}.safetensors"))
+        torch.testing.assert_close(begun.features.state_dict(), network.features.state_dict())
+    torch.testing.assert_close(begun.state_dict(), own.state_dict())
+    save_network(build("esc-light", 2), tmp_path / "light.safetensors")
+    with pytest.raises(InputError, match="are of another network"):
+        RealTraining.start_from(own, str(tmp_path / "light.safetensors"))
+
+
+def test_without_vgg_the_training_ends_in_a_sentence(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing() -> None:
+        raise ImportError("No module named 'torchvision'")
+
+    monkeypatch.setattr(perceptual, "_from_torchvision", missing)
+    with pytest.raises(InputError, match=r"No module named 'torchvision'.*perceptual=0"):
+        train(_recipe(pictures, tmp_path, adversarial=0.1, perceptual=1))
+
+
+def test_stages_do_not_share_a_run_folder(pictures: Path, tmp_path: Path) -> None:
+    first = _recipe(pictures, tmp_path, steps=1)
+    train(first)
+    with pytest.raises(InputError, match=r"holds a training of esc-nano-real x4; give another run=FOLDER"):
+        train(_recipe(pictures, tmp_path, adversarial=0.1, start_from=str(first.weights)))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"patches": 3}, "4, must be a multiple"),
+        ({"patch": 13}, "larger than its crop of 12"),
+        ({"perceptual": 1.0}, "set adversarial, too"),
+        ({"network": "esc-nano", "adversarial": 0.1}, "real-world pictures only"),
+    ],
+)
+def test_unfit_recipes_are_explained(
+    changes: dict[str, Any], message: str, pictures: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=message):
+        _recipe(pictures, tmp_path, **changes)
