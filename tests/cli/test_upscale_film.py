@@ -59,8 +59,19 @@ def test_a_film(upscale, tmp_path):
     make_clip("clip.mp4")
     assert upscale("clip.mp4", "-o", "big.mp4") == (0, "")
     assert look_of("big.mp4") == ("h264", (32, 24), 5)
-    assert upscale("clip.mp4", "-o", "out", "--codec", "hevc", "--crf", "30", "--batch", "2") == (0, "")
-    assert look_of("out/clip.mp4") == ("hevc", (32, 24), 5)
+    assert upscale("clip.mp4", "-o", "b.mp4", "--codec", "hevc", "--crf", "30", "--batch", "2") == (0, "")
+    assert look_of("b.mp4") == ("hevc", (32, 24), 5)
+
+
+def test_a_film_into_a_folder(upscale, tmp_path):
+    make_clip("clip.mp4")
+    status, said = upscale("clip.mp4", "-o", "frames/", "--output-format", "webp")
+    assert (status, said) == (0, "Note: clip.mp4 has 25 frames a second.\n")
+    assert [path.name for path in sorted((tmp_path / "frames").iterdir())] == [
+        f"00000{number}.webp" for number in range(1, 6)
+    ]
+    assert upscale("frames", "-o", "film.mkv", "--existing", "skip") == (0, "")
+    assert look_of("film.mkv")[1:] == ((64, 48), 5)
 
 
 def test_a_folder_of_frames(upscale):
@@ -75,7 +86,10 @@ def test_animations_to_animations_and_to_film(upscale):
     for target in ("b.gif", "b.webp", "b.apng"):
         assert upscale("a.gif", "-o", target) == (0, "")
         assert read_animation(target).delays == [50, 100, 70]
-    assert upscale("a.gif", "-o", "b.mp4") == (0, "")
+    assert upscale("a.gif", "-o", "b.mp4") == (
+        0,
+        "Note: a.gif is partly transparent; the film shows it on white.\n",
+    )
     assert look_of("b.mp4")[1:] == ((32, 24), 3)
 
 
@@ -96,6 +110,8 @@ def test_what_exists_is_refused_kept_or_replaced(upscale, tmp_path):
         (("absent.mp4", "-o", "big.mp4"), "There is no file absent.mp4"),
         (("clip.mp4", "other.mp4", "-o", "out"), "by itself"),
         (("clip.mp4", "-o", "big.png"), "films end in"),
+        (("clip.mp4", "-o", "big.mkv", "--output-format", "png"), "leave the format out"),
+        (("clip.mp4", "-o", "empty", "--output-format", "bmp"), "must end in"),
         (("clip.mp4", "-o", "big.mp4", "--codec", "nonsense"), "no video codec nonsense"),
         (("empty", "-o", "big.mp4"), "no pictures"),
     ],

@@ -319,6 +319,24 @@ def test_a_folder_of_frames_becomes_a_film(tmp_path):
     assert np.abs(shown - np.stack([picture(number) for number in range(5)])).mean() < 4
 
 
+@pytest.mark.parametrize("kind", ["gif", "webp", "png", "apng"])
+def test_an_animation_becomes_a_film_on_white(tmp_path, kind):
+    from convattn.sr.film.animation import Animation, write_animation
+
+    pixels = np.zeros((3, 24, 32, 4), np.uint8)
+    for number in range(3):
+        pixels[number, 8:] = 80 * number, 90, 200, 255
+    write_animation(Animation(pixels, [50, 120, 70]), tmp_path / f"a.{kind}", quality=100)
+    with pytest.warns(UserWarning, match="shows it on white"):
+        upscale_film(tmp_path / f"a.{kind}", tmp_path / "film.mp4", double, crf=1)
+    assert shown_at(tmp_path / "film.mp4") == pytest.approx([0, 0.05, 0.17])
+    with av.open(str(tmp_path / "film.mp4")) as film:
+        assert film.duration == pytest.approx(240_000, abs=2000)
+    shown = pictures_of(tmp_path / "film.mp4")
+    assert shown[:, :14].min() > 250
+    assert np.abs(shown[:, 20::2, ::2] - pixels[:, 10:, :, :3]).max() < 8
+
+
 def test_constant_rate_factor_decides_the_size(tmp_path):
     clip, sizes = make_film(tmp_path / "clip.mp4", sound=None), []
     for crf in (10, 40):
@@ -529,6 +547,25 @@ def test_sound_that_the_target_cannot_hold_is_said_at_once(tmp_path):
     clip = make_film(tmp_path / "clip.mp4")
     with pytest.raises(InputError, match=r"cannot hold the audio stream .*aac"):
         upscale_film(clip, tmp_path / "big.webm", double, codec="vp9")
+
+
+@pytest.mark.parametrize(("codec", "pixel_format"), [("ffv1", "yuva444p10le"), ("prores_ks", "yuva444p10le")])
+def test_transparency_that_is_lost_is_said(tmp_path, codec, pixel_format):
+    clip = make_film(tmp_path / "clip.mkv", codec=codec, pixel_format=pixel_format, times=TIMES[:2])
+    with pytest.warns(UserWarning, match="is partly transparent; the result is not"):
+        upscale_film(clip, tmp_path / "big.mkv", double)
+
+
+def test_transparency_that_lies_apart_is_said_too(tmp_path):
+    """As VP8 and VP9 have it."""
+    clip = tmp_path / "clip.webm"
+    with av.open(str(clip), "w") as film:
+        video = film.add_stream("libvpx-vp9", rate=25)
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        video.metadata["alpha_mode"] = "1"
+        film.mux([*video.encode(av.VideoFrame.from_ndarray(picture(0), "rgb24")), *video.encode(None)])
+    with pytest.warns(UserWarning, match="is partly transparent"):
+        upscale_film(clip, tmp_path / "big.mkv", double)
 
 
 def test_frames_of_a_folder_must_be_alike(tmp_path):

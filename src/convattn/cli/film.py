@@ -54,8 +54,9 @@ def upscale_moving(
     batch: int,
     quality: int,
     existing: str,
+    output_format: str | None,
 ) -> None:
-    """Enlarge a film or an animation and show how far it is."""
+    """Enlarge a film or an animation and show how far it is; where the output is a folder, into pictures."""
     import warnings
 
     from rich.console import Console
@@ -66,14 +67,17 @@ def upscale_moving(
     from convattn.sr.batch import EXISTING
     from convattn.sr.film import Progress, upscale_film
     from convattn.sr.film.animation import upscale_animation
+    from convattn.sr.film.frames import upscale_to_frames
 
     if len(inputs) > 1:
         raise InputError("A film is enlarged by itself: give one input, and the name of the result.")
     if existing not in EXISTING:
         raise InputError(f"What exists already can be {', '.join(EXISTING)}; {existing} is none of these.")
     source = Path(inputs[0])
-    output = output if output.suffix else output / source.name
-    if output.exists() and existing != "overwrite":
+    into_pictures = output.is_dir() or not output.suffix
+    if output_format and not into_pictures:
+        raise InputError(f"{output} is one file; leave the format out, or give a folder for pictures.")
+    if output.exists() and existing != "overwrite" and not into_pictures:
         if existing == "skip":
             return
         raise InputError(f"{output} exists already; say whether to skip or overwrite what exists.")
@@ -106,6 +110,20 @@ def upscale_moving(
                     device=upscaler.device,
                     progress=lambda done, total: bar.update(task, completed=done, total=total),
                 )
+            elif into_pictures:
+                rate = upscale_to_frames(
+                    source,
+                    output,
+                    upscaler,
+                    format=output_format or "png",
+                    quality=quality,
+                    existing=existing,
+                    batch=batch,
+                    device=upscaler.device,
+                    label=label,
+                    progress=show,
+                )
+                console.print(f"Note: {source} has {float(rate):.8g} frames a second.", soft_wrap=True)
             else:
                 upscale_film(
                     source,

@@ -63,8 +63,9 @@ def upscale(
     have the same name are numbered. Inputs are never overwritten.
 
     A film (convattn upscale clip.mp4 -o big.mp4) keeps its times, sound,
-    subtitles and chapters; interrupted, the same command goes on. Animated
-    GIF, WebP and PNG become the same, or a film.
+    subtitles and chapters; into a folder (-o frames/) it becomes numbered
+    pictures. Interrupted, the same command goes on. Animated GIF, WebP and
+    PNG become the same, or a film.
 
     A picture that cannot be enlarged does not keep the others from it: what
     failed is listed at the end, and the exit status is 1.
@@ -96,6 +97,7 @@ def upscale(
             batch=batch,
             quality=quality,
             existing=existing,
+            output_format=output_format,
         )
         return
     console = Console(stderr=True)

@@ -6,11 +6,9 @@ that an interrupted run goes on where it stopped; the parts become the film when
 
 import itertools
 import os
-import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -24,32 +22,14 @@ try:
 except ImportError as error:
     raise InputError("Film needs PyAV, which is not here; run: pip install 'convattn[film]'.") from error
 
-from convattn.sr.film.pipeline import ahead, batches
-from convattn.sr.film.sources import FilmFile, Frame, FrameFolder, Source
-from convattn.sr.film.target import Look, Parts, assemble, check_target, choose_look
+from convattn.sr.film.animation import ANIMATIONS, AnimationFile
+from convattn.sr.film.pipeline import Enlarge, Progress, enlarged, watched
+from convattn.sr.film.sources import FilmFile, FrameFolder, Source
+from convattn.sr.film.target import Parts, assemble, check_target, choose_look
 
 __all__ = ["Enlarge", "Progress", "upscale_film"]
 
-Enlarge = Callable[[Tensor], Tensor]
-"""(N, 3, H, W) in [0, 1] to (N, 3, s·H, s·W)."""
-
 _PART = 120  # frames
-
-
-class Progress(NamedTuple):
-    """How far a film is.
-
-    Attributes:
-        done: Frames that are finished, also by earlier runs.
-        total: Frames of the film.
-        per_second: Frames that this run finishes in a second.
-        seconds_left: By that.
-    """
-
-    done: int
-    total: int
-    per_second: float
-    seconds_left: float
 
 
 def upscale_film(
@@ -65,7 +45,7 @@ def upscale_film(
     label: str = "",
     progress: Callable[[Progress], None] | None = None,
 ) -> None:
-    """Enlarge a film, or make one of a folder of frames.
+    """Enlarge a film, or make one of an animation or a folder of frames.
 
     All frames keep their times. Sound, subtitles, chapters, titles and covers are copied as they are;
     rotation, colour matrix and range stay. Where the codec holds colour at half the resolution, an odd width
@@ -73,7 +53,7 @@ def upscale_film(
     target; the same call goes on with it.
 
     Args:
-        source: A film, or a folder of pictures in the order of their names.
+        source: A film, an animation, or a folder of pictures in the order of their names.
         target: The film to write; a file that exists is replaced once the new one is whole.
         enlarge: What enlarges the frames.
         codec: A codec or encoder of FFmpeg: h264, hevc, av1, vp9, prores, ffv1, …
@@ -91,19 +71,32 @@ def upscale_film(
     source, target = Path(source), Path(target)
     if target.exists() and target.samefile(source):
         raise InputError(f"The film would overwrite its original {source}; choose another output.")
-    film: Source = FrameFolder(source, fps) if source.is_dir() else FilmFile(source)
+    film = _open(source, fps)
     look = choose_look(film, codec, crf)
     with _explained(target):
         check_target(target, film, look)
         parts = Parts(target, repr((av.__version__, film.identity, look, label)))
         finished = len(parts.times)
-        enlarged = _enlarged(film, finished, look, enlarge, batch, torch.device(device))
-        with closing(_watched(enlarged, finished, film.count, progress)) as frames:
+        new = enlarged(
+            film.frames(finished),
+            film.encoding.decode,
+            enlarge,
+            lambda rgb: look.encoding.encode(_padded(rgb, look.granularity)),
+            batch=batch,
+            device=device,
+        )
+        with closing(watched(new, finished, film.count, progress)) as frames:
             for first in frames:
                 parts.add(itertools.chain([first], itertools.islice(frames, _PART - 1)), look)
         with replacing(target) as temporary, _explained(target):
             assemble(temporary, film, parts)
         parts.remove()
+
+
+def _open(source: Path, fps: float) -> Source:
+    if source.is_dir():
+        return FrameFolder(source, fps)
+    return AnimationFile(source) if source.suffix.lower() in ANIMATIONS else FilmFile(source)
 
 
 @contextmanager
@@ -118,39 +111,7 @@ def _explained(target: Path) -> Iterator[None]:
         ) from error
 
 
-def _enlarged(
-    film: Source, skip: int, look: Look, enlarge: Enlarge, batch: int, device: torch.device
-) -> Generator[Frame, None, None]:
-    """Give enlarged frames in the target's encoding, while those to come are enlarged and decoded."""
-
-    def groups() -> Generator[list[Frame], None, None]:
-        with closing(ahead(batches(film.frames(skip), batch))) as decoded, torch.inference_mode():
-            for group in decoded:
-                codes = torch.stack([torch.from_numpy(frame.codes) for frame in group]).to(device)
-                rgb = _padded(enlarge(film.encoding.decode(codes)), look.granularity)
-                large = look.encoding.encode(rgb).cpu().numpy()
-                yield [frame._replace(codes=new) for frame, new in zip(group, large, strict=True)]
-
-    with closing(ahead(groups())) as ready:
-        for group in ready:
-            yield from group
-
-
 def _padded(rgb: Tensor, granularity: tuple[int, int]) -> Tensor:
     """Repeat the last pixels up to the next multiple."""
     down, across = (-side % step for side, step in zip(rgb.shape[2:], granularity, strict=True))
     return F.pad(rgb, (0, across, 0, down), mode="replicate") if down or across else rgb
-
-
-def _watched(
-    frames: Generator[Frame, None, None], done: int, total: int, progress: Callable[[Progress], None] | None
-) -> Generator[Frame, None, None]:
-    """Say how far it is whenever a frame has been taken."""
-    start = time.monotonic()
-    with closing(frames):
-        for number, frame in enumerate(frames, 1):
-            yield frame
-            if progress:
-                rate = number / max(time.monotonic() - start, 1e-9)
-                left = max(total - done - number, 0)
-                progress(Progress(done + number, done + number + left, rate, left / rate))

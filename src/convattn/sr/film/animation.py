@@ -1,7 +1,9 @@
 """Animated GIF, WebP and PNG: small films with transparency that are read and written as a whole."""
 
+import itertools
 import os
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -15,8 +17,16 @@ from torch import Tensor
 from convattn.errors import InputError
 from convattn.files import replacing
 from convattn.sr.alpha import fill_transparent, limit_to_neighbours
+from convattn.sr.film.sources import Frame, Pictures, identity_of
 
-__all__ = ["ANIMATIONS", "Animation", "read_animation", "upscale_animation", "write_animation"]
+__all__ = [
+    "ANIMATIONS",
+    "Animation",
+    "AnimationFile",
+    "read_animation",
+    "upscale_animation",
+    "write_animation",
+]
 
 ANIMATIONS = (".gif", ".webp", ".png", ".apng")
 """The suffixes of files that can hold an animation, in lower case."""
@@ -189,3 +199,32 @@ def _enlarge_rgba(rgba: Tensor, enlarge: Callable[[Tensor], Tensor]) -> Tensor:
         return torch.cat((rgb, torch.ones_like(rgb[:, :1])), 1)
     opacity = enlarge(alpha.expand(-1, 3, -1, -1)).mean(1, keepdim=True)
     return torch.cat((rgb, limit_to_neighbours(opacity, alpha, rgb.shape[3] // rgba.shape[3])), 1)
+
+
+class AnimationFile(Pictures):
+    """The frames of an animation as those of a film, once and on white; see :class:`Source`.
+
+    Raises:
+        InputError: The file is missing, damaged, or no animation.
+    """
+
+    time_base = _MILLISECOND
+
+    def __init__(self, path: Path) -> None:
+        animation = read_animation(path)
+        pixels, alpha = animation.frames[..., :3], animation.frames[..., 3:]
+        if (alpha < 255).any():
+            warnings.warn(f"{path} is partly transparent; the film shows it on white.", stacklevel=3)
+            pixels = (255 - (255 - pixels) * (alpha / np.float32(255))).round().astype(np.uint8)
+        self.path, self.identity = path, identity_of(path)
+        self._frames = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))
+        self._take_after(self._frames[0])
+        self._times = [0, *itertools.accumulate(max(delay, 1) for delay in animation.delays)]
+        self.count = len(self._frames)
+        self.rate = Fraction(1000 * self.count, self._times[-1])
+
+    def frames(self, skip: int = 0) -> Generator[Frame, None, None]:
+        """Give all frames but the first ones."""
+        for number in range(skip, self.count):
+            start, end = self._times[number : number + 2]
+            yield Frame(self._frames[number], start, end - start, number)

@@ -3,12 +3,84 @@
 import itertools
 import queue
 import threading
-from collections.abc import Generator, Iterator
-from typing import Any, TypeVar
+import time
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
+from typing import Any, NamedTuple, TypeVar
 
-__all__ = ["ahead", "batches"]
+import torch
+from torch import Tensor
+
+from convattn.sr.film.sources import Frame
+
+__all__ = ["Enlarge", "Progress", "ahead", "batches", "enlarged", "watched"]
 
 T = TypeVar("T")
+
+Enlarge = Callable[[Tensor], Tensor]
+"""(N, 3, H, W) in [0, 1] to (N, 3, s·H, s·W)."""
+
+
+class Progress(NamedTuple):
+    """How far a film is.
+
+    Attributes:
+        done: Frames that are finished, also by earlier runs.
+        total: Frames of the film.
+        per_second: Frames that this run finishes in a second.
+        seconds_left: By that.
+    """
+
+    done: int
+    total: int
+    per_second: float
+    seconds_left: float
+
+
+def enlarged(
+    frames: Generator[Frame, None, None],
+    decode: Callable[[Tensor], Tensor],
+    enlarge: Enlarge,
+    encode: Callable[[Tensor], Tensor],
+    *,
+    batch: int,
+    device: torch.device | str,
+) -> Generator[Frame, None, None]:
+    """Give enlarged frames, while those to come are enlarged and decoded.
+
+    Args:
+        frames: Of the original.
+        decode: From their codes to RGB in [0, 1].
+        enlarge: What enlarges that.
+        encode: From RGB to the codes of the result.
+        batch: Frames that are enlarged at once.
+        device: Where.
+    """
+
+    def groups() -> Generator[list[Frame], None, None]:
+        with closing(ahead(batches(frames, batch))) as decoded, torch.inference_mode():
+            for group in decoded:
+                codes = torch.stack([torch.from_numpy(frame.codes) for frame in group]).to(device)
+                large = encode(enlarge(decode(codes))).cpu().numpy()
+                yield [frame._replace(codes=new) for frame, new in zip(group, large, strict=True)]
+
+    with closing(ahead(groups())) as ready:
+        for group in ready:
+            yield from group
+
+
+def watched(
+    frames: Generator[Frame, None, None], done: int, total: int, progress: Callable[[Progress], None] | None
+) -> Generator[Frame, None, None]:
+    """Say how far it is whenever a frame has been taken."""
+    start = time.monotonic()
+    with closing(frames):
+        for number, frame in enumerate(frames, 1):
+            yield frame
+            if progress:
+                rate = number / max(time.monotonic() - start, 1e-9)
+                left = max(total - done - number, 0)
+                progress(Progress(done + number, done + number + left, rate, left / rate))
 
 
 def ahead(items: Generator[T, None, None], depth: int = 2) -> Generator[T, None, None]:

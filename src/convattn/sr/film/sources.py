@@ -20,11 +20,12 @@ from convattn.errors import InputError
 from convattn.sr.film.yuv import BT601, BT709, UNKNOWN, Encoding
 from convattn.sr.pictures import find_pictures, read_picture
 
-__all__ = ["FilmFile", "Frame", "FrameFolder", "Source"]
+__all__ = ["FilmFile", "Frame", "FrameFolder", "Pictures", "Source", "identity_of"]
 
 _DAMAGE = 0.5  # seconds that may be missing at the end of an undamaged film, as its header tells its length
 _OF_THE_CONTAINER = ("major_brand", "minor_version", "compatible_brands", "encoder", "duration", "bps")
 _STATISTICS = ("_statistics", "number_of_")  # of Matroska's streams
+_HDR = {"MASTERING_DISPLAY_METADATA", "CONTENT_LIGHT_LEVEL", "DYNAMIC_HDR_PLUS", "DOVI_METADATA"}
 _SRGB = 13  # transfer characteristics in ITU-T H.273
 
 
@@ -35,11 +36,13 @@ class Frame(NamedTuple):
         codes: (3, H, W), whole numbers in the film's encoding, uint8 or int32.
         time: When it is shown, in the film's time base.
         duration: How long, as far as the film says so.
+        number: Its place in the film, from 0.
     """
 
     codes: np.ndarray
     time: int
     duration: int
+    number: int
 
 
 class Source(ABC):
@@ -116,9 +119,15 @@ class FilmFile(Source):
                 )
             if sum(not _is_cover(other) for other in container.streams.video) > 1:
                 warnings.warn(f"{path} holds several videos; only the first is kept.", stacklevel=3)
+            if _has_alpha(first, stream):
+                warnings.warn(
+                    f"{path} is partly transparent; the result is not, and shows the colours beneath.",
+                    stacklevel=3,
+                )
+            if not _HDR.isdisjoint(side.type.name for side in first.side_data):
+                warnings.warn(f"The HDR metadata of {path} is not kept; add it anew.", stacklevel=3)
         self.count = self._count()
-        status = path.stat()
-        self.identity = [str(path.resolve()), str(status.st_size), str(status.st_mtime_ns)]
+        self.identity = identity_of(path)
 
     @contextmanager
     def _opened(self) -> Iterator[tuple[InputContainer, VideoStream]]:
@@ -184,7 +193,7 @@ class FilmFile(Source):
                         )
                     last, step = _moment(frame, last, step), frame.duration or step
                     if number >= skip:
-                        yield Frame(_codes(frame, self.encoding), last, step)
+                        yield Frame(_codes(frame, self.encoding), last, step, number)
             except av.FFmpegError as error:
                 raise InputError(
                     f"{self.path} cannot be decoded after {float((last or 0) * self.time_base):.1f} seconds: "
@@ -227,7 +236,25 @@ class FilmFile(Source):
                     yield packet
 
 
-class FrameFolder(Source):
+class Pictures(Source):
+    """Frames that are RGB pictures, with nothing else beside them; see :class:`Source`."""
+
+    primaries, transfer, aspect, rotation = BT709, _SRGB, None, None
+    metadata: dict[str, str] = {}  # noqa: RUF012 (never changed)
+
+    def _take_after(self, first: np.ndarray) -> None:
+        """Size and depth are those of the first picture, (3, H, W)."""
+        deep = first.dtype != np.uint8
+        self.size = first.shape[2], first.shape[1]
+        self.encoding = Encoding(None, full=True, depth=16 if deep else 8)
+        self.pixel_format = "rgb48le" if deep else "rgb24"
+
+    def copy_to(self, film: OutputContainer) -> Iterator[Packet]:
+        """There is nothing but pictures."""
+        return iter(())
+
+
+class FrameFolder(Pictures):
     """Pictures in the order of their names; see :class:`Source`.
 
     Args:
@@ -242,17 +269,12 @@ class FrameFolder(Source):
         if not 0 < fps < float("inf"):
             raise InputError(f"A film cannot have {fps} frames a second; choose a rate such as 25.")
         self.path = folder
-        self.primaries, self.transfer, self.aspect, self.rotation = BT709, _SRGB, None, None
         self._pictures = find_pictures(folder)
         self._first = self._read(self._pictures[0])
-        deep = self._first.dtype != np.uint8
+        self._take_after(self._first)
         self.count = len(self._pictures)
         self.rate = Fraction(fps).limit_denominator(1001)
         self.time_base = 1 / self.rate
-        self.size = self._first.shape[2], self._first.shape[1]
-        self.encoding = Encoding(None, full=True, depth=16 if deep else 8)
-        self.pixel_format = "rgb48le" if deep else "rgb24"
-        self.metadata: dict[str, str] = {}
         self.identity = [
             str(fps),
             *(f"{path.resolve()} {os.stat(path).st_mtime_ns}" for path in self._pictures),
@@ -273,15 +295,23 @@ class FrameFolder(Source):
                     f"{self._pictures[number]} differs from {self._pictures[0]} in its size or depth; all "
                     "frames of a film must be alike."
                 )
-            yield Frame(codes, number, 1)
+            yield Frame(codes, number, 1, number)
 
-    def copy_to(self, film: OutputContainer) -> Iterator[Packet]:
-        """There is nothing but pictures."""
-        return iter(())
+
+def identity_of(path: Path) -> list[str]:
+    """What changes when a file does."""
+    status = path.stat()
+    return [str(path.resolve()), str(status.st_size), str(status.st_mtime_ns)]
 
 
 def _is_cover(stream: Stream) -> bool:
     return bool(stream.disposition & Disposition.attached_pic)
+
+
+def _has_alpha(frame: av.VideoFrame, stream: VideoStream) -> bool:
+    """Whether a film is transparent anywhere; VP8 and VP9 keep that apart, where FFmpeg does not look."""
+    apart = any(key.lower() == "alpha_mode" and value == "1" for key, value in stream.metadata.items())
+    return apart or any(component.is_alpha for component in frame.format.components)
 
 
 def _declared_length(container: InputContainer) -> Fraction:
