@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from convattn.sr import strips
+from convattn.sr.maps import Map, target_of
 from convattn.sr.networks import ESC, ESCLTE, ESCReal, build
 from convattn.sr.storage import FileArray
 from convattn.sr.upsamplers import DySample, NearestConvUpsampler
@@ -35,9 +36,10 @@ def lively(network):
 
 def in_strips(network, x, size, **options):
     """The picture put together, each pixel once."""
-    picture = strips.Map(tuple(x.shape[2:]), lambda region: x[:, :, region[0], region[1]])
+    picture = Map(tuple(x.shape[2:]), lambda region: x[:, :, region[0], region[1]])
     enlarged, times = torch.zeros(1, 3, *size, dtype=x.dtype), torch.zeros(size)
-    for (rows, columns), pixels in strips.enlarge(network, picture, size, **options):
+    for region, pixels in strips.enlarge(network, picture, size, **options):
+        rows, columns = target_of(region, picture.size, size)
         enlarged[:, :, rows, columns] = pixels
         times[rows, columns] += 1
     assert (times == 1).all()

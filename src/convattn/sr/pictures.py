@@ -18,7 +18,8 @@ import pyvips
 from convattn.errors import InputError
 from convattn.files import replacing
 
-from .storage import Region, gather
+from .maps import Region
+from .storage import gather
 
 __all__ = [
     "READABLE",

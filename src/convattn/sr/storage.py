@@ -12,10 +12,9 @@ import numpy.typing as npt
 
 from convattn.errors import InputError
 
-__all__ = ["LARGE", "FileArray", "Region", "check_disk", "gather", "temporary_folder"]
+from .maps import Region
 
-Region = tuple[slice, slice]
-"""Rows and columns, each with a start and a stop."""
+__all__ = ["LARGE", "FileArray", "check_disk", "gather", "temporary_folder"]
 
 LARGE = 2**28
 """Bytes from which on the pixels of a picture lie in a file."""

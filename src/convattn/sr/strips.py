@@ -22,11 +22,11 @@ from torch import Tensor, nn
 from convattn.layers import Block, ConvAttentionLayer, KernelPredictor
 
 from .lte import pixel_centres
+from .maps import Map, Region, around, local, target_of
 from .networks import ESC, ESCLTE, ESCReal, Features
-from .storage import Region
 from .upsamplers import DySample, NearestConvUpsampler
 
-__all__ = ["Array", "Map", "bytes_of_maps", "enlarge", "takes"]
+__all__ = ["Array", "bytes_of_maps", "enlarge", "takes"]
 
 Network: TypeAlias = ESC | ESCReal | ESCLTE
 
@@ -39,19 +39,6 @@ class Array(Protocol):
     def __getitem__(self, region: Region, /) -> np.ndarray: ...
 
     def __setitem__(self, region: Region, values: np.ndarray, /) -> None: ...
-
-
-@dataclass(frozen=True)
-class Map:
-    """A picture, or what layers make of it, computed where it is read.
-
-    Attributes:
-        size: Height and width.
-        read: From rows and columns to (1, C, h, w), or to what an enlarged map has in their place.
-    """
-
-    size: tuple[int, int]
-    read: Callable[[Region], Tensor]
 
 
 def takes(network: nn.Module) -> bool:
@@ -87,7 +74,8 @@ def enlarge(
         progress: Called now and then with the part that is done, up to 1.
 
     Yields:
-        Regions of the result, row by row, and their pixels (1, 3, h, w), not clamped.
+        Regions of the picture, strip by strip, and their enlargements (1, 3, h, w), not clamped, which belong
+        where :func:`convattn.sr.maps.target_of` says.
     """
     body, area = network.features, math.prod(picture.size)
     strips = _cut(picture.size, memory // _bytes_a_pixel(_widest(body)), body.window_size)
@@ -106,7 +94,7 @@ def enlarge(
     passes = _Passes(strips, lambda: allocate(shape, dtype), weight, tick)
     result = _result(network, picture, size, passes)
     for region in itertools.chain(*last):
-        yield _target(region, picture.size, size), result.read(region)
+        yield region, result.read(region)
         tick()
 
 
@@ -146,15 +134,6 @@ def _width_of_result(network: Network, pixels: float) -> int:
     texture = 2 * _widest(network.estimator) if isinstance(network, ESCLTE) else 0
     channels = network.features.dim if isinstance(network, ESCReal) else 3
     return max(texture, math.ceil(channels * pixels))
-
-
-def _target(core: Region, size: tuple[int, int], enlarged: tuple[int, int]) -> Region:
-    """The pixels of the enlarged picture whose centres lie in a region of the picture."""
-    rows, columns = (
-        slice(*(-((length - 2 * end * result) // (2 * length)) for end in (side.start, side.stop)))
-        for side, length, result in zip(core, size, enlarged, strict=True)
-    )
-    return rows, columns
 
 
 @dataclass(frozen=True)
@@ -202,36 +181,36 @@ def _numbers(x: Tensor) -> np.ndarray:
 def _result(network: Network, picture: Map, size: tuple[int, int], passes: _Passes) -> Map:
     """As the network's ``forward``."""
     if isinstance(network, ESCLTE):
-        picture = _local(lambda x: 2 * x - 1, picture)
+        picture = local(lambda x: 2 * x - 1, picture)
         return _queried(network, _features(network.features, picture, passes), picture, size)
     features = _features(network.features, picture, passes)
     if isinstance(network, ESC):
-        return _local(network.reconstruct, features, picture, halo=2)  # the halo of bicubic interpolation
-    features = _local(lambda x, picture: x + network.image_skip(picture), features, picture, halo=3)
+        return local(network.reconstruct, features, picture, halo=2)  # the halo of bicubic interpolation
+    features = local(lambda x, picture: x + network.image_skip(picture), features, picture, halo=3)
     if isinstance(network.upsampler, NearestConvUpsampler):
         # Every convolution comes after a doubling at least, and sees half as far.
-        return _local(network.upsampler, features, halo=math.ceil(_halo(network.upsampler) / 2))
+        return local(network.upsampler, features, halo=math.ceil(_halo(network.upsampler) / 2))
     return _sampled(network.upsampler, features)
 
 
 def _features(network: Features, picture: Map, passes: _Passes) -> Map:
     """As ``Features.forward``."""
-    shallow = x = _local(network.shallow, picture, halo=_halo(network.shallow))
+    shallow = x = local(network.shallow, picture, halo=_halo(network.shallow))
     large_kernel = network.large_kernel()
     for block in network.blocks:
         x = _block(block, x, large_kernel, network.window_size, passes)
     halo = _halo(network.deep)
-    return _local(lambda shallow, x: shallow + network.deep(network.norm(x)), shallow, x, halo=halo)
+    return local(lambda shallow, x: shallow + network.deep(network.norm(x)), shallow, x, halo=halo)
 
 
 def _block(block: Block, skip: Map, large_kernel: Any, window: int, passes: _Passes) -> Map:
     """As ``Block.forward``."""
-    x = _local(lambda x: block.ffn(block.norm_ffn(x)), skip, halo=_halo(block.ffn))
-    x = _local(lambda x: x + block.attention(block.norm_attention(x)), x, window=window)
+    x = local(lambda x: block.ffn(block.norm_ffn(x)), skip, halo=_halo(block.ffn))
+    x = local(lambda x: x + block.attention(block.norm_attention(x)), x, window=window)
     for layer in block.layers:
         x = _layer(layer, x, large_kernel, passes)
     halo = _halo(block.conv_out)
-    x = _local(lambda skip, x: skip + block.conv_out(block.norm_out(x)), skip, x, halo=halo)
+    x = local(lambda skip, x: skip + block.conv_out(block.norm_out(x)), skip, x, halo=halo)
     return passes.store(x)[0]
 
 
@@ -239,13 +218,13 @@ def _layer(layer: ConvAttentionLayer, x: Map, large_kernel: Any, passes: _Passes
     """As ``ConvAttentionLayer.forward``, whose kernel predictor is told the average of the whole map."""
     kernel = large_kernel[-1] if isinstance(large_kernel, tuple) else large_kernel
     halo = _halo(layer.ffn)
-    x, average = passes.store(x, lambda x: _local(lambda x: layer.ffn(layer.norm(x)), x, halo=halo))
+    x, average = passes.store(x, lambda x: local(lambda x: layer.ffn(layer.norm(x)), x, halo=halo))
 
     def attend(x: Tensor) -> Tensor:
         with _told(layer.attention.predictor, average):
             return layer(x, large_kernel)
 
-    return _local(attend, x, halo=halo + kernel.shape[-1] // 2)
+    return local(attend, x, halo=halo + kernel.shape[-1] // 2)
 
 
 @contextmanager
@@ -267,7 +246,7 @@ def _sampled(upsampler: DySample, x: Map) -> Map:
 
     def read(region: Region) -> Tensor:
         halo = math.ceil(upsampler.places(x.read(region)).abs().max()) + 1
-        return _local(upsampler, x, halo=halo).read(region)
+        return local(upsampler, x, halo=halo).read(region)
 
     return Map(x.size, read)
 
@@ -277,12 +256,12 @@ def _queried(network: ESCLTE, features: Map, picture: Map, size: tuple[int, int]
     cell = torch.tensor([[source / output for source, output in zip(picture.size, size, strict=True)]])
 
     def read(region: Region) -> Tensor:
-        seen = _around(region, picture.size, 2)  # a pixel for the neighbours and one for the convolution
+        seen = around(region, picture.size, 2)  # a pixel for the neighbours and one for the convolution
         texture = network.estimator.estimate(features.read(seen), x := picture.read(seen))
         rows, columns = (
             pixel_centres(source, output, x.device)[target] - part.start
             for source, output, target, part in zip(
-                picture.size, size, _target(region, picture.size, size), seen, strict=True
+                picture.size, size, target_of(region, picture.size, size), seen, strict=True
             )
         )
         return network.render(texture, rows, columns, cell.to(x.device))
@@ -290,41 +269,7 @@ def _queried(network: ESCLTE, features: Map, picture: Map, size: tuple[int, int]
     return Map(picture.size, read)
 
 
-def _local(operator: Callable[..., Tensor], *sources: Map, halo: int = 0, window: int = 1) -> Map:
-    """What an operator makes of maps, where a pixel depends on those up to ``halo`` away or in its window."""
-
-    def read(core: Region) -> Tensor:
-        seen = _around(core, sources[0].size, halo, window)
-        return _cropped(operator(*(source.read(seen) for source in sources)), seen, core)
-
-    return Map(sources[0].size, read)
-
-
 def _halo(*modules: nn.Module) -> int:
     """How far convolutions one after the other see."""
     parts = (part for module in modules for part in module.modules())
     return sum(int(part.padding[0]) for part in parts if isinstance(part, nn.Conv2d))
-
-
-def _around(core: Region, size: tuple[int, int], halo: int, window: int = 1) -> Region:
-    rows, columns = (_widened(*side, halo, window) for side in zip(core, size, strict=True))
-    return rows, columns
-
-
-def _widened(core: slice, length: int, halo: int, window: int) -> slice:
-    start, stop = max(core.start - halo, 0), min(core.stop + halo, length)
-    start -= start % window
-    stop += -stop % window
-    if stop > length:  # the last window is continued by reflection, which may begin in the one before
-        start = max(start - window, 0)
-    return slice(start, min(stop, length))
-
-
-def _cropped(x: Tensor, seen: Region, core: Region) -> Tensor:
-    """The core of what was made of the region seen, some times as large."""
-    scale = x.shape[2] // (seen[0].stop - seen[0].start)
-    rows, columns = (
-        slice((inner.start - outer.start) * scale, (inner.stop - outer.start) * scale)
-        for inner, outer in zip(core, seen, strict=True)
-    )
-    return x[:, :, rows, columns]
