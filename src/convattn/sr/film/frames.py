@@ -108,8 +108,8 @@ def _warn_of_losses(film: FilmFile) -> None:
         warnings.warn(f"{film.path} is HDR, which the pictures hold without saying so.", stacklevel=3)
     if film.aspect not in (None, 0, 1):
         warnings.warn(
-            f"{film.path} is meant to be shown {float(film.aspect):.3f} times as wide as it is stored, which the "
-            "pictures do not say.",
+            f"{film.path} is shown {float(film.aspect):.3f} times as wide as it is stored, which the pictures do "
+            "not say.",
             stacklevel=3,
         )
 
