@@ -3,7 +3,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from convattn.sr.alpha import fill_transparent, limit_to_neighbours
+from convattn.sr.alpha import fill_transparent, fill_transparent_map, limit_to_neighbours
+from convattn.sr.maps import Map
 
 sizes = st.tuples(st.integers(1, 20), st.integers(1, 20))
 
@@ -20,6 +21,20 @@ def test_hidden_colours_leak_nowhere(size, opaque):
     filled = fill_transparent(colour, alpha)
     assert torch.equal(filled, fill_transparent(others, alpha))
     assert torch.equal(torch.where(alpha > 0, filled, 0), torch.where(alpha > 0, colour, 0))
+
+
+@settings(max_examples=30)
+@given(size=st.tuples(st.integers(1, 150), st.integers(1, 150)), opaque=st.sampled_from([0, 1e-4, 0.01, 0.5]))
+def test_large_pictures_are_filled_region_by_region(size, opaque):
+    colour, alpha = torch.rand(1, 3, *size), sparse_alpha(size, opaque)[:1]
+    maps = (Map(size, lambda region, x=x: x[:, :, region[0], region[1]]) for x in (colour, alpha))
+    read, filled = fill_transparent_map(*maps).read, torch.empty_like(colour)
+    for top in range(0, size[0], 40):
+        rows = slice(top, min(top + 40, size[0]))
+        for columns in (slice(0, size[1] // 3), slice(size[1] // 3, size[1])):
+            if columns.stop > columns.start:
+                filled[:, :, rows, columns] = read((rows, columns))
+    torch.testing.assert_close(filled, fill_transparent(colour, alpha))
 
 
 @settings(max_examples=30, deadline=None)

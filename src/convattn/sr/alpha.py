@@ -4,7 +4,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["fill_transparent", "limit_to_neighbours"]
+from .maps import Map, Region, local
+
+__all__ = ["fill_transparent", "fill_transparent_map", "limit_to_neighbours"]
+
+_HALVINGS = 5
+_COARSE = 2**_HALVINGS  # side of the squares of which colours are kept for the whole of a large picture
 
 
 def fill_transparent(colour: Tensor, alpha: Tensor) -> Tensor:
@@ -20,13 +25,49 @@ def fill_transparent(colour: Tensor, alpha: Tensor) -> Tensor:
     return torch.where(alpha > 0, colour, _fill(colour * alpha, alpha))
 
 
-def _fill(weighted: Tensor, weight: Tensor) -> Tensor:
-    """Weighted colours over their weight, or over that of the smallest square around, of 2, 4, 8 … pixels."""
+def fill_transparent_map(colour: Map, alpha: Map) -> Map:
+    """As :func:`fill_transparent`, region by region: the whole is looked at in coarse squares only.
+
+    Args:
+        colour: (1, C, H, W), not multiplied by alpha.
+        alpha: (1, 1, H, W) in [0, 1].
+    """
+    height, width = alpha.size
+    strips = [(slice(top, min(top + _COARSE, height)), slice(0, width)) for top in range(0, height, _COARSE)]
+    rows = [_halved(colour.read(strip) * alpha.read(strip), alpha.read(strip), _HALVINGS) for strip in strips]
+    coarse = _fill(*(torch.cat(strips, 2) for strips in zip(*rows, strict=True)))
+
+    def squares(region: Region) -> Tensor:
+        rows, columns = (slice(side.start // _COARSE, -(-side.stop // _COARSE)) for side in region)
+        return coarse[:, :, rows, columns]
+
+    def fill(colour: Tensor, alpha: Tensor, coarse: Tensor) -> Tensor:
+        return torch.where(alpha > 0, colour, _fill(colour * alpha, alpha, coarse))
+
+    return local(fill, colour, alpha, Map(alpha.size, squares), window=_COARSE)
+
+
+def _fill(weighted: Tensor, weight: Tensor, coarsest: Tensor | None = None) -> Tensor:
+    """Weighted colours over their weight, or over that of the smallest square around, of 2, 4, 8 … pixels.
+
+    Args:
+        weighted: Colours times their weight.
+        weight: Of the colours.
+        coarsest: What is known already of squares of some size.
+    """
+    if coarsest is not None and coarsest.shape[2:] == weight.shape[2:]:
+        return coarsest
     coarse = torch.zeros_like(weighted)
     if max(weight.shape[2:]) > 1:
-        halves = (F.avg_pool2d(x, 2, ceil_mode=True) for x in (weighted, weight))
-        coarse = F.interpolate(_fill(*halves), scale_factor=2)[:, :, : weight.shape[2], : weight.shape[3]]
+        coarse = F.interpolate(_fill(*_halved(weighted, weight), coarsest), scale_factor=2)
+        coarse = coarse[:, :, : weight.shape[2], : weight.shape[3]]
     return torch.where(weight > 0, weighted / weight.clamp(min=1e-30), coarse)
+
+
+def _halved(weighted: Tensor, weight: Tensor, times: int = 1) -> tuple[Tensor, Tensor]:
+    for _ in range(times):
+        weighted, weight = (F.avg_pool2d(x, 2, ceil_mode=True) for x in (weighted, weight))
+    return weighted, weight
 
 
 def limit_to_neighbours(enlarged: Tensor, alpha: Tensor, scale: int) -> Tensor:

@@ -60,7 +60,7 @@ def _cropped(x: Tensor, seen: Region, core: Region) -> Tensor:
 
 
 def target_of(core: Region, size: tuple[int, int], enlarged: tuple[int, int]) -> Region:
-    """The region of an enlarged picture that belongs to one of the picture: the centres of its pixels lie there.
+    """The region of an enlarged picture that belongs to one of the picture, as the centres of its pixels do.
 
     Args:
         core: Rows and columns of the picture.
