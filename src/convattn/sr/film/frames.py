@@ -108,8 +108,7 @@ def _warn_of_losses(film: FilmFile) -> None:
         warnings.warn(f"{film.path} is HDR, which the pictures hold without saying so.", stacklevel=3)
     if film.aspect not in (None, 0, 1):
         warnings.warn(
-            f"{film.path} is shown {float(film.aspect):.3f} times as wide as it is stored, which the pictures do "
-            "not say.",
+            f"{film.path} has pixels that are not square, which the pictures do not tell.",
             stacklevel=3,
         )
 

@@ -25,6 +25,8 @@ from convattn.sr.film.yuv import BT709, Encoding
 __all__ = ["Look", "Parts", "Times", "assemble", "choose_look"]
 
 _CRF = {"libx264": 17, "libx265": 19, "libsvtav1": 22, "libvpx-vp9": 22}  # hard to tell from the original
+_QUIET = {"libx265": (("x265-params", "log-level=none"),)}
+os.environ.setdefault("SVT_LOG", "1")  # nothing but errors from libsvtav1, which has no option for it
 _LARGEST_TIME_BASE = 65535  # MPEG-4's
 _LAMBDA = 118  # FFmpeg's unit of quantiser scales
 _FASTEST = 500  # frames a second that the parts' milliseconds tell apart
@@ -62,9 +64,9 @@ class Look:
 
     @property
     def granularity(self) -> tuple[int, int]:
-        """What height and width must be multiples of, for colour that has less resolution."""
-        format = av.VideoFormat(self.pixel_format, 256, 256)
-        return 256 // format.chroma_height(256), 256 // format.chroma_width(256)
+        """What height and width must be multiples of, for colour that has less resolution, or the codec."""
+        format, least = av.VideoFormat(self.pixel_format, 256, 256), 2 if "prores" in self.codec else 1
+        return max(256 // format.chroma_height(256), least), max(256 // format.chroma_width(256), least)
 
 
 def choose_look(source: Source, codec: str, crf: int | None) -> Look:
@@ -95,7 +97,7 @@ def choose_look(source: Source, codec: str, crf: int | None) -> Look:
     inverse = (1 / source.rate).limit_denominator(_LARGEST_TIME_BASE)
     return Look(
         codec=encoder.name,
-        options=() if crf is None else (("crf", str(crf)),),
+        options=() if crf is None else (("crf", str(crf)), *_QUIET.get(encoder.name, ())),
         pixel_format=best.name,
         encoding=Encoding(matrix, full, av.VideoFormat(best.name).components[0].bits),
         rate=min(1 / inverse, Fraction(_FASTEST)),
