@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 
 from convattn.layers import mean_over_symmetries
 from convattn.ops import conv_attention, feed_forward, pointwise, window_attention
+from convattn.ops.native import library as native_library
 from convattn.ops.native import operators
 from convattn.ops.native.library import _load, library
 from convattn.sr.networks import build
@@ -17,7 +19,7 @@ from convattn.sr.networks import build
 pytestmark = pytest.mark.skipif(library is None, reason="the kernels are not built here")
 
 
-@pytest.fixture(params=["sse2", "avx2", "avx512", "vector128"])
+@pytest.fixture(params=["sse2", "avx2", "avx512", "avx512_bf16", "vector128"])
 def instruction_set(request: pytest.FixtureRequest) -> Iterator[str]:
     if not library.convattn_use_instruction_set(request.param.encode()):
         pytest.skip(f"this processor has no {request.param}")
@@ -47,14 +49,28 @@ def feed_forward_input(pictures: int, channels: int, height: int, width: int, *,
         nn.Conv2d(hidden, hidden, 3, groups=hidden),
         nn.Conv2d(hidden, channels, 1),
     ]
-    return [x, *(tensor.detach() for part in parts for tensor in (3 * part.weight, part.bias))]
+    norm = torch.randn(2, channels)
+    return [x, *(tensor.detach() for part in parts for tensor in (3 * part.weight, part.bias)), *norm]
+
+
+def normalised_feed_forward(x: Tensor, *args: Tensor, backend: str | None) -> Tensor:
+    *weights, norm_weight, norm_bias = args
+    return feed_forward(x, *weights, norm=(norm_weight, norm_bias, 1e-6), backend=backend)
 
 
 def assert_exact(operator, args: list[Tensor], tolerance: float = 1e-5) -> None:
     expected = operator(*(x.double() for x in args), backend="reference")
     out = operator(*args, backend="native")
     assert out.shape == expected.shape
+    assert out.dtype == args[0].dtype
     assert (out - expected).abs().max() <= tolerance * expected.abs().max()
+
+
+def assert_exact_in_both(operator, args: list[Tensor]) -> None:
+    assert_exact(operator, args)
+    assert_exact(
+        operator, [x.bfloat16() for x in args], tolerance=1e-2
+    )  # 8 bits a number, and a few roundings
 
 
 WINDOW_CASES = {
@@ -71,7 +87,7 @@ WINDOW_CASES = {
 
 @pytest.mark.parametrize("case", WINDOW_CASES.values(), ids=WINDOW_CASES)
 def test_window_attention_is_exact(case: tuple, instruction_set: str) -> None:
-    assert_exact(window_attention, window_input(*case))
+    assert_exact_in_both(window_attention, window_input(*case))
 
 
 @pytest.mark.parametrize("window", [7, 16])
@@ -101,7 +117,7 @@ CONV_CASES = {
 
 @pytest.mark.parametrize("case", CONV_CASES.values(), ids=CONV_CASES)
 def test_conv_attention_is_exact(case: tuple, instruction_set: str) -> None:
-    assert_exact(conv_attention, conv_input(*case))
+    assert_exact_in_both(conv_attention, conv_input(*case))
 
 
 @pytest.mark.parametrize(("size", "dynamic_size"), [(1, 1), (3, 3), (7, 1), (9, 5)])
@@ -116,26 +132,36 @@ def test_a_kernel_that_lacks_a_symmetry_is_not_folded(tap: tuple[int, int]) -> N
     assert_exact(conv_attention, [x, large_kernel, dynamic_kernel])
 
 
-def joined_pointwise(
-    x: Tensor, other: Tensor, weight: Tensor, bias: Tensor, *, backend: str | None
+def whole_pointwise(
+    x: Tensor,
+    other: Tensor,
+    residual: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    *norm: Tensor,
+    backend: str | None,
 ) -> Tensor:
-    return pointwise(x, weight, bias, other=other, backend=backend)
-
-
-joined_pointwise.__name__ = "pointwise"
+    maps = dict(other=other if other.shape[1] else None, residual=residual)
+    return pointwise(x, weight, bias, **maps, norm=(*norm, 1e-6), backend=backend)
 
 
 def pointwise_input(
     pictures: int, channels: int, others: int, height: int, width: int, outs: int = 7
 ) -> list[Tensor]:
-    x = torch.randn(pictures, channels + others, height, width).to(memory_format=torch.channels_last)
+    x = torch.randn(pictures, channels + others + outs, height, width).to(memory_format=torch.channels_last)
     part = nn.Conv2d(channels + others, outs, 1)
-    return [*x.split((channels, others), 1), part.weight.detach(), part.bias.detach()]
+    norm = torch.randn(2, channels)
+    return [*x.split((channels, others, outs), 1), part.weight.detach(), part.bias.detach(), *norm]
 
 
-@pytest.mark.parametrize("case", [(1, 16, 48, 9, 40, 64), (2, 5, 0, 3, 70, 3), (1, 1, 1, 1, 1, 80)])
+@pytest.mark.parametrize("case", [(1, 16, 48, 9, 40, 64), (2, 5, 0, 3, 70, 3), (1, 3, 1, 1, 1, 80)])
 def test_pointwise_is_exact(case: tuple, instruction_set: str) -> None:
-    assert_exact(joined_pointwise, pointwise_input(*case))
+    assert_exact_in_both(whole_pointwise, pointwise_input(*case))
+
+
+def test_pointwise_alone(instruction_set: str) -> None:
+    x, _, _, weight, bias, *_ = pointwise_input(1, 9, 0, 8, 5)
+    assert_exact(pointwise, [x, weight, bias])
 
 
 FEED_FORWARD_CASES = {
@@ -149,7 +175,9 @@ FEED_FORWARD_CASES = {
 
 @pytest.mark.parametrize(("shape", "hidden"), FEED_FORWARD_CASES.values(), ids=FEED_FORWARD_CASES)
 def test_feed_forward_is_exact(shape: tuple, hidden: int, instruction_set: str) -> None:
-    assert_exact(feed_forward, feed_forward_input(*shape, hidden=hidden))
+    args = feed_forward_input(*shape, hidden=hidden)
+    assert_exact_in_both(normalised_feed_forward, args)
+    assert_exact(feed_forward, args[:-2])
 
 
 def test_gelu_is_torchs_everywhere(instruction_set: str) -> None:
@@ -173,8 +201,8 @@ def test_gelu_is_torchs_everywhere(instruction_set: str) -> None:
     [
         (window_attention, window_input(1, 2, 16, 20, 20, 8)),
         (conv_attention, conv_input(1, 16, 20, 20)),
-        (feed_forward, feed_forward_input(1, 16, 20, 20, hidden=20)),
-        (joined_pointwise, pointwise_input(1, 12, 6, 20, 20)),
+        (normalised_feed_forward, feed_forward_input(1, 16, 20, 20, hidden=20)),
+        (whole_pointwise, pointwise_input(1, 12, 6, 20, 20)),
     ],
     ids=["window_attention", "conv_attention", "feed_forward", "pointwise"],
 )
@@ -212,8 +240,18 @@ class TestEveryOperator:
         )
         torch.testing.assert_close(compiled(*args), operator(*args, backend="native") + 1)
 
-    def test_keeps_torch_rules(self, operator, args: list[Tensor]) -> None:
-        torch.library.opcheck(getattr(torch.ops.convattn, operator.__name__).default, args)
+
+def test_keeps_torch_rules() -> None:
+    x, other, residual, weight, bias, *norm = pointwise_input(1, 12, 6, 20, 20)
+    calls = {
+        "window_attention": window_input(1, 2, 16, 20, 20, 8),
+        "conv_attention": conv_input(1, 16, 20, 20),
+        "feed_forward": [*feed_forward_input(1, 16, 20, 20, hidden=20), 1e-6],
+        "pointwise": [x, weight, bias, other, residual, *norm, 1e-6],
+    }
+    for name, args in calls.items():
+        torch.library.opcheck(getattr(torch.ops.convattn, name).default, args)
+    torch.library.opcheck(torch.ops.convattn.pointwise.default, [x, weight[:, :12], bias, *[None] * 4, 0.0])
 
 
 @pytest.mark.parametrize("size", [(32, 48), (17, 5)])
@@ -225,11 +263,32 @@ def test_a_network_is_the_same_with_and_without(size: tuple[int, int]) -> None:
 
 
 @torch.no_grad()
-def test_chosen_for_inference_in_float32_only() -> None:
+@pytest.mark.parametrize("name", ["esc-nano", "esc-fp"])
+def test_a_network_in_bfloat16(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    network, x = build(name, 2).eval(), torch.rand(1, 3, 40, 24)
+    expected = network(x)
+    with torch.autocast("cpu", torch.bfloat16):
+        outs = [network(x)]
+    outs.append(network.bfloat16()(x.bfloat16()))
+    monkeypatch.setattr(operators, "library", None)
+    outs.append(network(x.bfloat16()))
+    for out in outs:
+        assert (out - expected).square().mean().sqrt() < 10 ** (-45 / 20)
+
+
+@torch.no_grad()
+def test_chosen_for_inference_in_float32_and_bfloat16() -> None:
     x = torch.rand(1, 1, 1, 1)
     assert operators.takes(x)
+    assert operators.takes(x.bfloat16(), None)
+    assert not operators.takes(x.bfloat16(), x)
     assert not operators.takes(x.double())
     assert not operators.takes(x.to("meta"))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert operators.takes(x.bfloat16(), x)
+    with torch.autocast("cpu", torch.float16):
+        assert not operators.takes(x)
     with torch.enable_grad():
         assert not operators.takes(x.clone().requires_grad_())
 
@@ -241,6 +300,12 @@ def test_says_so_where_it_was_not_built(tmp_path, monkeypatch: pytest.MonkeyPatc
     args = conv_input(1, 4, 8, 8)
     assert not operators.takes(*args)
     assert_exact(conv_attention, args)
+
+
+def test_kernels_of_another_version_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(native_library, "_INTERFACE", -1)
+    with pytest.warns(RuntimeWarning, match="rebuild"):
+        assert _load(Path(native_library.__file__).parent) is None
 
 
 def test_inference_does_not_wait_for_torchs_compiler_to_be_imported() -> None:

@@ -34,7 +34,7 @@ class ConvAttentionLayer(nn.Module):
 
     def forward(self, x: Tensor, large_kernel: SharedKernel) -> Tensor:
         """(N, C, H, W) and the shared kernel to the same shape."""
-        return x + self.attention(self.ffn(self.norm(x)), large_kernel)
+        return self.attention(self.ffn(x, norm=self.norm), large_kernel, residual=x)
 
 
 class Block(nn.Module):
@@ -80,8 +80,8 @@ class Block(nn.Module):
     def forward(self, x: Tensor, large_kernel: SharedKernel) -> Tensor:
         """(N, C, H, W) and the shared kernel to the same shape."""
         skip = x
-        x = self.ffn(self.norm_ffn(x))
-        x = x + self.attention(self.norm_attention(x))
+        x = self.ffn(x, norm=self.norm_ffn)
+        x = self.attention(x, norm=self.norm_attention, residual=x)
         for layer in self.layers:
             x = layer(x, large_kernel)
         return skip + self.conv_out(self.norm_out(x))

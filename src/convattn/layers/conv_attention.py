@@ -54,12 +54,12 @@ class ConvAttention(nn.Module):
         nn.init.zeros_(self.predictor.expand.bias)  # type: ignore[arg-type]
         self.project = nn.Conv2d(dim, dim, 1)
 
-    def forward(self, x: Tensor, large_kernel: Tensor) -> Tensor:
-        """(N, C, H, W) and the shared kernel to the same shape."""
+    def forward(self, x: Tensor, large_kernel: Tensor, *, residual: Tensor | None = None) -> Tensor:
+        """(N, C, H, W) and the shared kernel to the same shape, plus a residual."""
         attended, passed = x[:, : self.large_kernel_dim], x[:, self.large_kernel_dim :]
         dynamic_kernel = self.predictor(attended)
         attended = conv_attention(attended, large_kernel, dynamic_kernel, backend=self.backend)
-        return pointwise(self.project, attended, passed)
+        return pointwise(self.project, attended, passed, residual=residual)
 
 
 class FactoredConvAttention(nn.Module):
@@ -76,10 +76,12 @@ class FactoredConvAttention(nn.Module):
         self.predictor = KernelPredictor(large_kernel_dim, large_kernel_dim // 4)
         self.project = nn.Conv2d(dim, dim, 1)
 
-    def forward(self, x: Tensor, large_kernel: tuple[Tensor, Tensor]) -> Tensor:
-        """(N, C, H, W) and the two shared kernels to the same shape."""
+    def forward(
+        self, x: Tensor, large_kernel: tuple[Tensor, Tensor], *, residual: Tensor | None = None
+    ) -> Tensor:
+        """(N, C, H, W) and the two shared kernels to the same shape, plus a residual."""
         mixing, depthwise = large_kernel
         attended, passed = x[:, : self.large_kernel_dim], x[:, self.large_kernel_dim :]
         dynamic_kernel = self.predictor(attended)
         attended = conv_attention(F.conv2d(attended, mixing), depthwise, dynamic_kernel)
-        return pointwise(self.project, attended, passed)
+        return pointwise(self.project, attended, passed, residual=residual)

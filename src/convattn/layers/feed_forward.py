@@ -4,7 +4,7 @@ from torch import Tensor, nn
 
 from convattn.ops.feed_forward import compose, feed_forward
 
-from .plain import is_plain
+from .plain import is_plain, norm_first
 
 __all__ = ["ConvFFN"]
 
@@ -26,10 +26,11 @@ class ConvFFN(nn.Module):
         self.depthwise = nn.Conv2d(hidden, hidden, 3, padding=1, groups=hidden)
         self.project = nn.Conv2d(hidden, dim, 1)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) to the same shape."""
+    def forward(self, x: Tensor, *, norm: nn.Module | None = None) -> Tensor:
+        """(N, C, H, W), normalised first if wanted, to the same shape."""
         parts = (self.expand, self.depthwise, self.project)
         if all(map(is_plain, parts)):
             weights = (tensor for part in parts for tensor in (part.weight, part.bias))
-            return feed_forward(x, *weights)  # type: ignore[arg-type]
-        return compose(x, *parts)
+            given, x = norm_first(norm, x)
+            return feed_forward(x, *weights, norm=given)  # type: ignore[arg-type]
+        return compose(x if norm is None else norm(x), *parts)

@@ -1,7 +1,8 @@
-"""Layer normalisation of feature maps."""
+"""Layer normalisation of feature maps as a layer."""
 
-import torch.nn.functional as F
 from torch import Tensor, nn
+
+from convattn.ops.norm import normalise
 
 __all__ = ["LayerNorm2d"]
 
@@ -19,7 +20,4 @@ class LayerNorm2d(nn.LayerNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) to the same shape, in channels-last memory."""
-        pixels = x.permute(0, 2, 3, 1)
-        return F.layer_norm(pixels, self.normalized_shape, self.weight, self.bias, self.eps).permute(
-            0, 3, 1, 2
-        )
+        return normalise(x, self.weight, self.bias, self.eps)

@@ -1,21 +1,42 @@
-"""Convolutions as tensors, where a module is nothing more than its weights."""
+"""Layers as tensors, where a module is nothing more than its weights."""
 
 import torch
 from torch import Tensor, nn
 
 from convattn import ops
+from convattn.ops.norm import Norm
 
-__all__ = ["is_plain", "pointwise"]
+from .norm import LayerNorm2d
+
+__all__ = ["is_plain", "norm_first", "pointwise"]
 
 
 def is_plain(module: nn.Module) -> bool:
-    """Whether a module is a convolution and nothing more: not wrapped, replaced or watched by a hook."""
-    return type(module) is nn.Conv2d and not module._forward_hooks and not module._forward_pre_hooks
+    """Whether a module is a layer and nothing more: not wrapped, replaced or watched by a hook."""
+    known = type(module) in (nn.Conv2d, LayerNorm2d)
+    return known and not module._forward_hooks and not module._forward_pre_hooks
 
 
-def pointwise(convolution: nn.Conv2d, *maps: Tensor) -> Tensor:
-    """Apply a 1×1 convolution to the joined channels of one or two maps."""
+def norm_first(norm: nn.Module | None, x: Tensor) -> tuple[Norm | None, Tensor]:
+    """A normalisation as tensors and the map it is still to be applied to, or none and the normalised map."""
+    if isinstance(norm, LayerNorm2d) and is_plain(norm):
+        return (norm.weight, norm.bias, norm.eps), x
+    return None, x if norm is None else norm(x)
+
+
+def pointwise(
+    convolution: nn.Conv2d,
+    x: Tensor,
+    other: Tensor | None = None,
+    *,
+    norm: nn.Module | None = None,
+    residual: Tensor | None = None,
+) -> Tensor:
+    """Apply a 1×1 convolution to a map, normalised if wanted, or two joined ones, and add a residual."""
     if is_plain(convolution) and convolution.bias is not None:
-        x, *others = maps
-        return ops.pointwise(x, convolution.weight, convolution.bias, other=others[0] if others else None)
-    return convolution(torch.cat(maps, 1))
+        given, x = norm_first(norm, x)
+        weights = (convolution.weight, convolution.bias)
+        return ops.pointwise(x, *weights, other=other, residual=residual, norm=given)
+    x = x if norm is None else norm(x)
+    out = convolution(x if other is None else torch.cat((x, other), 1))
+    return out if residual is None else residual + out

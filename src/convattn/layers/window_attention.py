@@ -29,8 +29,8 @@ class WindowAttention(nn.Module):
         self.relative_position_bias = nn.Parameter(0.001 * torch.randn(heads, (2 * window_size - 1) ** 2))
         self.project = nn.Conv2d(dim, dim, 1)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) to the same shape."""
-        q, k, v = pointwise(self.qkv, x).chunk(3, 1)
+    def forward(self, x: Tensor, *, norm: nn.Module | None = None, residual: Tensor | None = None) -> Tensor:
+        """(N, C, H, W), normalised first if wanted, to the same shape, plus a residual."""
+        q, k, v = pointwise(self.qkv, x, norm=norm).chunk(3, 1)
         attended = window_attention(q, k, v, self.relative_position_bias, backend=self.backend)
-        return pointwise(self.project, attended)
+        return pointwise(self.project, attended, residual=residual)

@@ -5,11 +5,13 @@ ICCV 2025, ConvFFN.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor
 
 from . import native
+from .norm import Norm, normalise
 
 __all__ = ["BACKENDS", "compose", "feed_forward"]
 
@@ -23,6 +25,7 @@ def feed_forward(
     project_weight: Tensor,
     project_bias: Tensor,
     *,
+    norm: Norm | None = None,
     backend: str | None = None,
 ) -> Tensor:
     """Pointwise, depthwise and pointwise convolution: :func:`compose` of the three.
@@ -35,6 +38,7 @@ def feed_forward(
         depthwise_bias: (hidden,).
         project_weight: (C, hidden, 1, 1).
         project_bias: (C,).
+        norm: Normalises ``x`` first.
         backend: A name in :data:`BACKENDS`; chosen by the function where it is None.
 
     Returns:
@@ -44,10 +48,11 @@ def feed_forward(
         ValueError: The backend is unknown.
     """
     weights = (expand_weight, expand_bias, depthwise_weight, depthwise_bias, project_weight, project_bias)
-    name = backend or ("native" if native.takes(x, *weights) else "reference")
+    args = (x, *weights, *(norm or (None, None, 0.0)))
+    name = backend or ("native" if native.takes(*args) else "reference")
     if name not in BACKENDS:
         raise ValueError(f"unknown backend {name!r}; choose from {', '.join(BACKENDS)}")
-    return BACKENDS[name](x, *weights)
+    return BACKENDS[name](*args)
 
 
 Convolution = Callable[[Tensor], Tensor]
@@ -59,11 +64,19 @@ def compose(x: Tensor, expand: Convolution, depthwise: Convolution, project: Con
     return project(hidden + F.gelu(depthwise(hidden)))
 
 
-def _reference(x: Tensor, *weights: Tensor) -> Tensor:
+def _reference(
+    x: Tensor,
+    expand_weight: Tensor,
+    expand_bias: Tensor,
+    depthwise_weight: Tensor,
+    depthwise_bias: Tensor,
+    project_weight: Tensor,
+    project_bias: Tensor,
+    *norm: Any,
+) -> Tensor:
     """The definition."""
-    expand_weight, expand_bias, depthwise_weight, depthwise_bias, project_weight, project_bias = weights
     return compose(
-        x,
+        normalise(x, *norm),
         lambda x: F.conv2d(x, expand_weight, expand_bias),
         lambda x: F.conv2d(x, depthwise_weight, depthwise_bias, padding=1, groups=len(depthwise_bias)),
         lambda x: F.conv2d(x, project_weight, project_bias),

@@ -1,4 +1,4 @@
-"""The operators by compiled kernels, for inference on a CPU in float32."""
+"""The operators by compiled kernels, for inference on a CPU in float32 and bfloat16."""
 
 from .operators import conv_attention, feed_forward, pointwise, register, takes, window_attention
 

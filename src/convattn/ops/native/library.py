@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-__all__ = ["ConvAttention", "FeedForward", "Map", "Pointwise", "WindowAttention", "library", "run"]
+__all__ = ["ConvAttention", "FeedForward", "Map", "Norm", "Pointwise", "WindowAttention", "library", "run"]
 
 
 class Map(ctypes.Structure):
@@ -19,9 +19,23 @@ class Map(ctypes.Structure):
     )
 
     @classmethod
-    def of(cls, x: Tensor) -> "Map":
+    def of(cls, x: Tensor | None) -> "Map":
         """The map that a tensor holds; the tensor must outlive it."""
-        return cls(x.data_ptr(), x.stride())
+        return cls() if x is None else cls(x.data_ptr(), x.stride())
+
+
+class Norm(ctypes.Structure):
+    """Mirrors the structure of this name in kernels/problems.h."""
+
+    _fields_ = (
+        *((name, ctypes.c_void_p) for name in ("weight", "bias")),
+        ("epsilon", ctypes.c_double),
+    )
+
+    @classmethod
+    def of(cls, weight: Tensor | None, bias: Tensor | None, epsilon: float) -> "Norm":
+        """Of contiguous tensors, which must outlive it; none where they are None."""
+        return cls() if weight is None or bias is None else cls(weight.data_ptr(), bias.data_ptr(), epsilon)
 
 
 class ConvAttention(ctypes.Structure):
@@ -42,6 +56,7 @@ class FeedForward(ctypes.Structure):
 
     _fields_ = (
         *((name, Map) for name in ("x", "out")),
+        ("norm", Norm),
         *(
             (f"{layer}_{name}", ctypes.c_void_p)
             for layer in ("expand", "depthwise", "project")
@@ -55,7 +70,8 @@ class Pointwise(ctypes.Structure):
     """Mirrors the structure of this name in kernels/problems.h."""
 
     _fields_ = (
-        *((name, Map) for name in ("x", "other", "out")),
+        *((name, Map) for name in ("x", "other", "residual", "out")),
+        ("norm", Norm),
         *((name, ctypes.c_void_p) for name in ("weight", "bias")),
         *(
             (name, ctypes.c_int64)
@@ -74,8 +90,8 @@ class WindowAttention(ctypes.Structure):
     )
 
 
-def run(kernel: str, problem: ctypes.Structure) -> bool:
-    """Compute on as many threads as torch does.
+def run(kernel: str, problem: ctypes.Structure, dtype: torch.dtype) -> bool:
+    """Compute with numbers of a type, float32 or bfloat16, on as many threads as torch does.
 
     Returns:
         Whether the kernel took the problem.
@@ -83,32 +99,41 @@ def run(kernel: str, problem: ctypes.Structure) -> bool:
     Raises:
         MemoryError: There is too little memory.
     """
-    status = getattr(library, f"convattn_{kernel}")(ctypes.byref(problem), torch.get_num_threads())
+    function = getattr(library, f"convattn_{kernel}_{str(dtype).removeprefix('torch.')}")
+    status = function(ctypes.byref(problem), torch.get_num_threads())
     if status == _NO_MEMORY:
         raise MemoryError(f"too little memory for {kernel}")
     return status == _DONE
 
 
 _DONE, _NO_MEMORY = 0, 1
+_INTERFACE = 2  # as in kernels/problems.h
 
 
 def _load(folder: Path) -> ctypes.CDLL | None:
-    """The library in a folder, or None with a warning where this package was built without it."""
+    """The library in a folder, or None with a warning where there is none that fits this package."""
     try:
         loaded = ctypes.CDLL(str(next(folder.glob("_kernels.*"))))
     except (StopIteration, OSError):
-        warnings.warn(
-            "convattn runs without its compiled kernels, so networks are slower on a CPU; "
-            "install it where there is a C++ compiler (GCC or Clang) to have them",
-            RuntimeWarning,
-            stacklevel=2,
-        )
+        _warn("install it where there is a C++ compiler (GCC or Clang) to have them")
+        return None
+    interface = getattr(loaded, "convattn_interface", None)
+    if interface is None or interface() != _INTERFACE:
+        _warn("those here belong to another version of it: rebuild them by installing it again")
         return None
     loaded.convattn_instruction_set.restype = ctypes.c_char_p
     # Two pools of threads would fight for the same cores, so the kernels borrow the one torch was linked to.
     parallel = getattr(ctypes.CDLL(torch._C.__file__), "GOMP_parallel", None)
     loaded.convattn_use_openmp(ctypes.cast(parallel, ctypes.c_void_p) if parallel else None)
     return loaded
+
+
+def _warn(remedy: str) -> None:
+    warnings.warn(
+        f"convattn runs without its compiled kernels, so networks are slower on a CPU; {remedy}",
+        RuntimeWarning,
+        stacklevel=3,
+    )
 
 
 library = _load(Path(__file__).parent)

@@ -2,27 +2,39 @@
 
 import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..exporting import is_exporting
-from .library import ConvAttention, FeedForward, Map, Pointwise, WindowAttention, library, run
+from .library import ConvAttention, FeedForward, Map, Norm, Pointwise, WindowAttention, library, run
 
 __all__ = ["conv_attention", "feed_forward", "pointwise", "register", "takes", "window_attention"]
 
+Argument = Tensor | float | None
 
-def takes(*tensors: Tensor) -> bool:
+
+def takes(*args: Argument) -> bool:
     """Whether the kernels are the right choice: there, made for these tensors, and no gradient is wanted."""
-    if not _fit(*tensors) or _learns(*tensors):
-        return False
-    return not is_exporting() and not torch.is_autocast_enabled("cpu")
+    return _fit(args, torch.is_autocast_enabled("cpu")) and not _learns(args) and not is_exporting()
 
 
-def _learns(*tensors: Tensor) -> bool:
-    return torch.is_grad_enabled() and any(x.requires_grad for x in tensors)
+def _tensors(args: Iterable[Argument]) -> list[Tensor]:
+    return [x for x in args if isinstance(x, Tensor)]
+
+
+def _learns(args: Iterable[Argument]) -> bool:
+    return torch.is_grad_enabled() and any(x.requires_grad for x in _tensors(args))
+
+
+def _lowered(args: tuple[Argument, ...]) -> tuple[Argument, ...]:
+    """With tensors in the precision that autocast, where it is on, gives to products."""
+    if not torch.is_autocast_enabled("cpu"):
+        return args
+    dtype = torch.get_autocast_dtype("cpu")
+    return tuple(x.to(dtype) if isinstance(x, Tensor) and x.device.type == "cpu" else x for x in args)
 
 
 def register(
@@ -42,37 +54,46 @@ def register(
         result lies in channels-last memory.
     """
 
-    def forward(*args: Tensor) -> Tensor:
-        out = kernel(*args) if _fit(*args) else None
+    def forward(*args: Argument) -> Tensor:
+        out = kernel(*args) if _fit(args) else None
         return _channels_last(otherwise(*args)) if out is None else out
 
-    def fake(*args: Tensor) -> Tensor:
+    def fake(*args: Any) -> Tensor:
         x = args[0]
         shape = (x.shape[0], channels(*args), *x.shape[2:])
         return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
 
-    def keep(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        ctx.save_for_backward(*inputs)
+    def keep(ctx: Any, inputs: tuple[Argument, ...], output: Tensor) -> None:
+        ctx.others = [None if isinstance(x, Tensor) else x for x in inputs]
+        ctx.save_for_backward(*(x if isinstance(x, Tensor) else None for x in inputs))
 
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        inputs = [x.detach().requires_grad_(x.is_floating_point()) for x in ctx.saved_tensors]
+        inputs = [
+            other if x is None else x.detach().requires_grad_(x.is_floating_point())
+            for x, other in zip(ctx.saved_tensors, ctx.others, strict=True)
+        ]
         with torch.enable_grad():
             out = otherwise(*inputs)
-        return torch.autograd.grad(out, inputs, grad)
+        grads = iter(torch.autograd.grad(out, _tensors(inputs), grad, allow_unused=True))
+        return tuple(next(grads) if isinstance(x, Tensor) else None for x in inputs)
 
-    parameters = ", ".join(f"Tensor {name}" for name in inspect.signature(kernel).parameters)
+    parameters = inspect.signature(kernel).parameters.values()
+    schema = ", ".join(f"{_SCHEMA[parameter.annotation]} {parameter.name}" for parameter in parameters)
     operation = torch.library.custom_op(
-        f"convattn::{kernel.__name__}", forward, mutates_args=(), schema=f"({parameters}) -> Tensor"
+        f"convattn::{kernel.__name__}", forward, mutates_args=(), schema=f"({schema}) -> Tensor"
     )
     operation.register_fake(fake)
     operation.register_autograd(backward, setup_context=keep)
 
-    def choose(*args: Tensor) -> Tensor:
+    def choose(*args: Argument) -> Tensor:
         # The first call of a custom operation imports torch's compiler: a second and 100 MB.
-        direct = not torch.compiler.is_compiling() and not _learns(*args)
-        return forward(*args) if direct else operation(*args)
+        direct = not torch.compiler.is_compiling() and not _learns(args)
+        return (forward if direct else operation)(*_lowered(args))
 
     return choose
+
+
+_SCHEMA = {Tensor: "Tensor", Tensor | None: "Tensor?", float: "float"}
 
 
 def conv_attention(x: Tensor, large_kernel: Tensor, dynamic_kernel: Tensor) -> Tensor | None:
@@ -84,7 +105,8 @@ def conv_attention(x: Tensor, large_kernel: Tensor, dynamic_kernel: Tensor) -> T
     out = torch.empty_like(x, memory_format=torch.channels_last)
     sizes = (*x.shape, large_kernel.shape[-1], dynamic_kernel.shape[-1])
     kernels = (large_kernel.data_ptr(), dynamic_kernel.data_ptr())
-    return out if run("conv_attention", ConvAttention(Map.of(x), Map.of(out), *kernels, *sizes)) else None
+    problem = ConvAttention(Map.of(x), Map.of(out), *kernels, *sizes)
+    return out if run("conv_attention", problem, x.dtype) else None
 
 
 def feed_forward(
@@ -95,29 +117,43 @@ def feed_forward(
     depthwise_bias: Tensor,
     project_weight: Tensor,
     project_bias: Tensor,
+    norm_weight: Tensor | None,
+    norm_bias: Tensor | None,
+    epsilon: float,
 ) -> Tensor:
     """As the function; hidden channels stay in the cache."""
     parameters = (expand_weight, expand_bias, depthwise_weight, depthwise_bias, project_weight, project_bias)
     weights = [parameter.contiguous() for parameter in parameters]
     x = _pixels_together(x)
     out = torch.empty_like(x, memory_format=torch.channels_last)
+    norm = Norm.of(norm_weight, norm_bias, epsilon)
     pointers = (weight.data_ptr() for weight in weights)
-    run("feed_forward", FeedForward(Map.of(x), Map.of(out), *pointers, *x.shape, len(expand_bias)))
+    problem = FeedForward(Map.of(x), Map.of(out), norm, *pointers, *x.shape, len(expand_bias))
+    run("feed_forward", problem, x.dtype)
     return out
 
 
-def pointwise(x: Tensor, other: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+def pointwise(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    other: Tensor | None,
+    residual: Tensor | None,
+    norm_weight: Tensor | None,
+    norm_bias: Tensor | None,
+    epsilon: float,
+) -> Tensor:
     """As the function; the maps are not joined in memory."""
-    weight, bias, x, other = (
-        weight.contiguous(),
-        bias.contiguous(),
-        _pixels_together(x),
-        _pixels_together(other),
-    )
+    weight, bias, x = weight.contiguous(), bias.contiguous(), _pixels_together(x)
+    other, residual = (None if y is None else _pixels_together(y) for y in (other, residual))
     (pictures, channels, height, width), outs = x.shape, len(bias)
-    out = torch.empty((pictures, outs, height, width), memory_format=torch.channels_last)
-    sizes = (pictures, channels, other.shape[1], outs, height, width)
-    run("pointwise", Pointwise(*map(Map.of, (x, other, out)), weight.data_ptr(), bias.data_ptr(), *sizes))
+    shape = (pictures, outs, height, width)
+    out = torch.empty(shape, dtype=x.dtype, memory_format=torch.channels_last)
+    norm = Norm.of(norm_weight, norm_bias, epsilon)
+    others = 0 if other is None else other.shape[1]
+    sizes = (pictures, channels, others, outs, height, width)
+    maps = map(Map.of, (x, other, residual, out))
+    run("pointwise", Pointwise(*maps, norm, weight.data_ptr(), bias.data_ptr(), *sizes), x.dtype)
     return out
 
 
@@ -128,12 +164,20 @@ def window_attention(q: Tensor, k: Tensor, v: Tensor, relative_position_bias: Te
     pictures, channels, height, width = q.shape
     heads, window = len(table), (math.isqrt(table.shape[1]) + 1) // 2
     sizes = (pictures, heads, channels // heads, height, width, window)
-    run("window_attention", WindowAttention(*map(Map.of, (q, k, v, out)), table.data_ptr(), *sizes))
+    problem = WindowAttention(*map(Map.of, (q, k, v, out)), table.data_ptr(), *sizes)
+    run("window_attention", problem, q.dtype)
     return out
 
 
-def _fit(*tensors: Tensor) -> bool:
-    return library is not None and all(x.device.type == "cpu" and x.dtype == torch.float32 for x in tensors)
+def _fit(args: Iterable[Argument], autocast: bool = False) -> bool:
+    """Whether the kernels are made for these tensors, or for what autocast turns them into."""
+    tensors = _tensors(args)
+    dtypes = {torch.get_autocast_dtype("cpu")} if autocast else {x.dtype for x in tensors}
+    cpu = all(x.device.type == "cpu" and x.dtype in _DTYPES for x in tensors)
+    return library is not None and cpu and len(dtypes) == 1 and dtypes <= _DTYPES
+
+
+_DTYPES = {torch.float32, torch.bfloat16}
 
 
 def _pixels_together(x: Tensor) -> Tensor:

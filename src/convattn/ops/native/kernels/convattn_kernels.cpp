@@ -7,60 +7,80 @@
 #include <cmath>
 #include <cstring>
 #include <string>
+#include <type_traits>
+#include <vector>
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
 
+#include "gelu.h"
 #include "parallel.h"
 #include "problems.h"
 
+#define PRAGMA(text) _Pragma(#text)
 #if defined(__clang__)
-#define PRAGMA(text) _Pragma(#text)
 #define UNROLL(n) PRAGMA(unroll)
+#define BEGIN_TARGET(features) PRAGMA(clang attribute push(__attribute__((target(features))), apply_to = function))
+#define END_TARGET PRAGMA(clang attribute pop)
 #else
-#define PRAGMA(text) _Pragma(#text)
 #define UNROLL(n) PRAGMA(GCC unroll n)
+#define BEGIN_TARGET(features) PRAGMA(GCC push_options) PRAGMA(GCC target(features))
+#define END_TARGET PRAGMA(GCC pop_options)
 #endif
 
 #define INLINE inline __attribute__((always_inline))
+
+namespace convattn {
+
+// The kernels of one instruction set for maps of floats or of bfloat16 numbers.
+template <class Number>
+struct Kernels {
+  void (*conv_attention)(const ConvAttention<Number>&, int threads);
+  void (*feed_forward)(const FeedForward<Number>&, int threads);
+  void (*pointwise)(const Pointwise<Number>&, int threads);
+  void (*window_attention)(const WindowAttention<Number>&, int threads);
+};
+
+}  // namespace convattn
 
 #if defined(__x86_64__)
 
 #define NAMESPACE sse2
 #define LANES 4
 #define REGISTERS 16
+#define BFLOAT16_PRODUCTS 0
 #include "targets.inl.h"
 
-#if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
-#else
-#pragma GCC push_options
-#pragma GCC target("avx2,fma")
-#endif
+BEGIN_TARGET("avx2,fma")
 #define NAMESPACE avx2
 #define LANES 8
 #define REGISTERS 16
+#define BFLOAT16_PRODUCTS 0
 #include "targets.inl.h"
-#if defined(__clang__)
-#pragma clang attribute pop
-#pragma clang attribute push(__attribute__((target("avx512f,avx512dq,avx512bw,avx512vl,fma"))), apply_to = function)
-#else
-#pragma GCC pop_options
-#pragma GCC push_options
-#pragma GCC target("avx512f,avx512dq,avx512bw,avx512vl,fma")
-#endif
+END_TARGET
+
+BEGIN_TARGET("avx512f,avx512dq,avx512bw,avx512vl,fma")
 #define NAMESPACE avx512
 #define LANES 16
 #define REGISTERS 32
+#define BFLOAT16_PRODUCTS 0
 #include "targets.inl.h"
-#if defined(__clang__)
-#pragma clang attribute pop
-#else
-#pragma GCC pop_options
-#endif
+END_TARGET
+
+BEGIN_TARGET("avx512f,avx512dq,avx512bw,avx512vl,avx512bf16,fma")
+#define NAMESPACE avx512_bf16
+#define LANES 16
+#define REGISTERS 32
+#define BFLOAT16_PRODUCTS 1
+#include "targets.inl.h"
+END_TARGET
 
 #else
 
 #define NAMESPACE vector128  // NEON and its like, which need no choice
 #define LANES 4
 #define REGISTERS 32
+#define BFLOAT16_PRODUCTS 0
 #include "targets.inl.h"
 
 #endif
@@ -72,23 +92,24 @@ using namespace convattn;
 struct InstructionSet {
   const char* name;
   bool supported;
-  void (*conv_attention)(const ConvAttention&, int threads);
-  void (*feed_forward)(const FeedForward&, int threads);
-  void (*pointwise)(const Pointwise&, int threads);
-  void (*window_attention)(const WindowAttention&, int threads);
+  const Kernels<float>& of_float;
+  const Kernels<BFloat16>& of_bfloat16;
 };
-
-#define INSTRUCTION_SET(name, supported) {#name, supported, name::conv_attention, name::feed_forward, name::pointwise, name::window_attention}
 
 // The last that the processor supports is used.
 const InstructionSet INSTRUCTION_SETS[] = {
 #if defined(__x86_64__)
-    INSTRUCTION_SET(sse2, true),
-    INSTRUCTION_SET(avx2, __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")),
-    INSTRUCTION_SET(avx512, __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
-                                __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl")),
+    {"sse2", true, sse2::kernels<float>, sse2::kernels<BFloat16>},
+    {"avx2", __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"), avx2::kernels<float>,
+     avx2::kernels<BFloat16>},
+    {"avx512",
+     __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512vl"),
+     avx512::kernels<float>, avx512::kernels<BFloat16>},
+    {"avx512_bf16", __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512bf16"), avx512::kernels<float>,
+     avx512_bf16::kernels<BFloat16>},
 #else
-    INSTRUCTION_SET(vector128, true),
+    {"vector128", true, vector128::kernels<float>, vector128::kernels<BFloat16>},
 #endif
 };
 
@@ -101,14 +122,31 @@ const InstructionSet* find(const char* name) {
 
 const InstructionSet* chosen = find(nullptr);
 
+const Kernels<float>& kernels(float) { return chosen->of_float; }
+const Kernels<BFloat16>& kernels(BFloat16) { return chosen->of_bfloat16; }
+
+enum Status { DONE, NO_MEMORY, NOT_TAKEN };
+
+template <class Problem>
+bool taken(const Problem&) {
+  return true;
+}
+
+// The large kernel must have every symmetry.
+template <class Number>
+bool taken(const ConvAttention<Number>& problem) {
+  return problem.symmetric();
+}
+
 // No exception may cross the C interface: the only one is a lack of memory.
-template <class Kernel, class Problem>
-int run(Kernel kernel, const Problem* problem, int threads) {
+template <class Problem>
+int run(void (*kernel)(const Problem&, int), const Problem& problem, int threads) {
   try {
-    kernel(*problem, threads);
-    return 0;
+    if (!taken(problem)) return NOT_TAKEN;
+    kernel(problem, threads);
+    return DONE;
   } catch (const std::bad_alloc&) {
-    return 1;
+    return NO_MEMORY;
   }
 }
 
@@ -116,6 +154,8 @@ int run(Kernel kernel, const Problem* problem, int threads) {
 
 #pragma GCC visibility push(default)
 extern "C" {
+
+int convattn_interface() { return INTERFACE; }
 
 // Threads come from here: OpenMP's GOMP_parallel.
 void convattn_use_openmp(void* parallel) { openmp_parallel = reinterpret_cast<OpenMPParallel>(parallel); }
@@ -129,21 +169,18 @@ int convattn_use_instruction_set(const char* name) {
   return found != nullptr;
 }
 
-// These return 0, or 1 where memory was lacking.
+// One function for each kernel and kind of number; they return a Status.
+#define EXPORT(kernel, Problem, suffix, Number)                                            \
+  int convattn_##kernel##_##suffix(const convattn::Problem<Number>* problem, int threads) { \
+    return run(kernels(Number()).kernel, *problem, threads);                                \
+  }
+#define EXPORT_BOTH(kernel, Problem)        \
+  EXPORT(kernel, Problem, float32, float)   \
+  EXPORT(kernel, Problem, bfloat16, BFloat16)
 
-// Also 2 where the large kernel lacks a symmetry; then nothing is computed.
-int convattn_conv_attention(const ConvAttention* problem, int threads) {
-  return problem->symmetric() ? run(chosen->conv_attention, problem, threads) : 2;
-}
-
-int convattn_feed_forward(const FeedForward* problem, int threads) {
-  return run(chosen->feed_forward, problem, threads);
-}
-
-int convattn_pointwise(const Pointwise* problem, int threads) { return run(chosen->pointwise, problem, threads); }
-
-int convattn_window_attention(const WindowAttention* problem, int threads) {
-  return run(chosen->window_attention, problem, threads);
-}
+EXPORT_BOTH(conv_attention, ConvAttention)
+EXPORT_BOTH(feed_forward, FeedForward)
+EXPORT_BOTH(pointwise, Pointwise)
+EXPORT_BOTH(window_attention, WindowAttention)
 }
 #pragma GCC visibility pop

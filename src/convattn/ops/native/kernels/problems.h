@@ -3,76 +3,120 @@
 
 #include <cstdint>
 #include <cstdlib>
+#include <cstring>
 #include <new>
 
 namespace convattn {
 
+// To be raised with every change to the structures or functions of the C interface, here and in library.py.
+static constexpr int INTERFACE = 2;
+
+// The upper half of a float.
+struct BFloat16 {
+  uint16_t bits;
+};
+
+inline float to_float(float x) { return x; }
+
+inline float to_float(BFloat16 x) {
+  const uint32_t bits = static_cast<uint32_t>(x.bits) << 16;
+  float value;
+  std::memcpy(&value, &bits, sizeof value);
+  return value;
+}
+
+inline void assign(float& to, float x) { to = x; }
+
+inline void assign(BFloat16& to, float x) {
+  uint32_t bits;
+  std::memcpy(&bits, &x, sizeof bits);
+  to.bits = x == x ? (bits + 0x7fff + (bits >> 16 & 1)) >> 16 : 0x7fc0;
+}
+
 // A feature map (N, C, H, W) of any memory format; strides in elements.
+template <class Number>
 struct Map {
-  float* data;
+  Number* data;
   int64_t batch, channel, row, column;
 
-  float* at(int64_t n, int64_t c, int64_t y, int64_t x) const {
+  Number* at(int64_t n, int64_t c, int64_t y, int64_t x) const {
     return data + n * batch + c * channel + y * row + x * column;
   }
 };
 
+// Layer normalisation of each pixel over its channels; without weights there is none.
+template <class Number>
+struct Norm {
+  const Number *weight, *bias;
+  double epsilon;
+};
+
 // softmax(q kᵀ / √d + bias) v within windows of window × window pixels.
+template <class Number>
 struct WindowAttention {
-  Map q, k, v, out;
-  const float* bias;  // (heads, 2 window − 1, 2 window − 1), contiguous
+  Map<Number> q, k, v, out;
+  const Number* bias;  // (heads, 2 window − 1, 2 window − 1), contiguous
   int64_t pictures, heads, head_dim, height, width, window;
 };
 
 // x * large_kernel + x * dynamic_kernel, the first convolution dense and the second depthwise, zero-padded.
+template <class Number>
 struct ConvAttention {
-  Map x, out;                   // the channels of a pixel lie together
-  const float* large_kernel;    // (channels, channels, size, size), contiguous
-  const float* dynamic_kernel;  // (pictures, channels, dynamic_size, dynamic_size), contiguous
+  Map<Number> x, out;            // the channels of a pixel lie together
+  const Number* large_kernel;    // (channels, channels, size, size), contiguous
+  const Number* dynamic_kernel;  // (pictures, channels, dynamic_size, dynamic_size), contiguous
   int64_t pictures, channels, height, width, size, dynamic_size;
 
   // Whether the large kernel is the same under all flips and rotations.
   bool symmetric() const {
     for (int64_t i = 0; i < channels * channels; ++i) {
-      const float* kernel = large_kernel + i * size * size;
+      const Number* kernel = large_kernel + i * size * size;
       for (int64_t y = 0; y < size; ++y)
         for (int64_t x = 0; x < size; ++x) {
-          const float value = kernel[y * size + x];
-          if (value != kernel[x * size + y] || value != kernel[y * size + size - 1 - x]) return false;
+          const float value = to_float(kernel[y * size + x]);
+          if (value != to_float(kernel[x * size + y])) return false;
+          if (value != to_float(kernel[y * size + size - 1 - x])) return false;
         }
     }
     return true;
   }
 };
 
-// project(h + gelu(depthwise(h))) with h = gelu(expand(x)); every weight contiguous, (out, in) or (hidden, 3, 3).
+// project(h + gelu(depthwise(h))) with h = gelu(expand(norm(x))); every weight contiguous, (out, in) or
+// (hidden, 3, 3).
+template <class Number>
 struct FeedForward {
-  Map x, out;  // the channels of a pixel lie together
-  const float *expand_weight, *expand_bias, *depthwise_weight, *depthwise_bias, *project_weight, *project_bias;
+  Map<Number> x, out;  // the channels of a pixel lie together
+  Norm<Number> norm;
+  const Number *expand_weight, *expand_bias, *depthwise_weight, *depthwise_bias, *project_weight, *project_bias;
   int64_t pictures, channels, height, width, hidden;
 };
 
-// A 1×1 convolution of two maps whose channels are joined; the second may have none.
+// A 1×1 convolution of two maps whose channels are joined, plus a residual; the second map may have no channels,
+// and the residual may be missing.
+template <class Number>
 struct Pointwise {
-  Map x, other, out;           // the channels of a pixel lie together
-  const float *weight, *bias;  // (out_channels, channels + other_channels), contiguous
+  Map<Number> x, other, residual, out;  // the channels of a pixel lie together
+  Norm<Number> norm;                    // of x
+  const Number *weight, *bias;          // (out_channels, channels + other_channels), contiguous
   int64_t pictures, channels, other_channels, out_channels, height, width;
 };
 
 // Memory on a border of cache lines, not initialised.
+template <class Number>
 class Buffer {
  public:
-  explicit Buffer(int64_t floats)
-      : data_(static_cast<float*>(std::aligned_alloc(64, (floats * sizeof(float) + 63) / 64 * 64))) {
+  explicit Buffer(int64_t count)
+      : data_(static_cast<Number*>(std::aligned_alloc(64, (count * sizeof(Number) + 63) / 64 * 64))) {
     if (!data_) throw std::bad_alloc();
   }
   Buffer(const Buffer&) = delete;
   Buffer& operator=(const Buffer&) = delete;
   ~Buffer() { std::free(data_); }
-  operator float*() const { return data_; }
+  operator Number*() const { return data_; }
 
  private:
-  float* data_;
+  Number* data_;
 };
 
 // Continue 0 … size − 1 by reflection at its ends, back and forth.

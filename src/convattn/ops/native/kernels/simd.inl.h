@@ -1,10 +1,9 @@
 // Vectors of LANES floats. Included once for each instruction set, inside its namespace.
-// GCC's and Clang's vector extensions: the compiler picks the instructions.
+// GCC's and Clang's vector extensions: the compiler picks the instructions, but for a few that have no other name.
 
 typedef float Vector __attribute__((vector_size(4 * LANES)));
 typedef int32_t Integers __attribute__((vector_size(4 * LANES)));
-
-#define INLINE inline __attribute__((always_inline))
+typedef uint16_t Halves __attribute__((vector_size(2 * LANES)));
 
 INLINE Vector load(const float* from) {
   Vector v;
@@ -14,58 +13,129 @@ INLINE Vector load(const float* from) {
 
 INLINE void store(float* to, Vector v) { std::memcpy(to, &v, sizeof v); }
 
+INLINE Vector load(const BFloat16* from) {
+  Halves v;
+  std::memcpy(&v, from, sizeof v);
+  return (Vector)(__builtin_convertvector(v, Integers) << 16);
+}
+
+INLINE void store(BFloat16* to, Vector v) {
+#if BFLOAT16_PRODUCTS
+  const auto rounded = _mm512_cvtneps_pbh((__m512)v);
+#else
+  const Integers bits = (Integers)v, nearest = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
+  const Halves rounded = __builtin_convertvector(v == v ? nearest : Integers{} + 0x7fc0, Halves);
+#endif
+  std::memcpy(to, &rounded, sizeof rounded);
+}
+
 // Inline, as most are a few vectors long.
-INLINE void copy(const float* from, int64_t count, float* to) {
+template <class From, class To>
+INLINE void copy(const From* from, int64_t count, To* to) {
   int64_t i = 0;
   for (; i + LANES <= count; i += LANES) store(to + i, load(from + i));
-  for (; i < count; ++i) to[i] = from[i];
+  for (; i < count; ++i) assign(to[i], to_float(from[i]));
 }
 
 INLINE Vector splat(float x) { return x - Vector{}; }
 
 INLINE Vector max(Vector a, Vector b) { return a > b ? a : b; }
 
-// Added to scores at LANES − n: the first n stay, the others become −∞.
-struct Mask {
-  float values[2 * LANES];
-  constexpr Mask() : values() {
-    for (int i = LANES; i < 2 * LANES; ++i) values[i] = -INFINITY;
-  }
-};
-static constexpr Mask MASK;
-
 INLINE float sum_of(Vector v) {
+#if LANES == 16
+  return _mm512_reduce_add_ps((__m512)v);
+#else
   float sum = 0;
   for (int i = 0; i < LANES; ++i) sum += v[i];
   return sum;
+#endif
 }
 
-INLINE float max_of(Vector v) {
-  float most = v[0];
-  for (int i = 1; i < LANES; ++i) most = v[i] > most ? v[i] : most;
-  return most;
+// The numbers that products are made of lie in lanes of 32 bits: one float, or two bfloat16 numbers side by side
+// where the processor multiplies those. Elsewhere bfloat16 maps are computed in float.
+#if BFLOAT16_PRODUCTS
+template <class Number>
+using Operand = Number;
+#else
+template <class Number>
+using Operand = float;
+#endif
+
+template <class O>
+constexpr int TOGETHER = 4 / sizeof(O);
+
+INLINE Vector broadcast(const float* lane) { return splat(*lane); }
+
+INLINE Vector multiply_add(Vector a, Vector b, Vector sum, float) { return a * b + sum; }
+
+INLINE Vector load_lanes(const float* from) { return load(from); }
+
+INLINE void store_lanes(float* to, const Vector (&numbers)[1]) { store(to, numbers[0]); }
+
+#if BFLOAT16_PRODUCTS
+INLINE Vector broadcast(const BFloat16* lane) {
+  int32_t both;
+  std::memcpy(&both, lane, sizeof both);
+  return (Vector)(both + Integers{});
 }
 
-// 2^x for −126 ≤ x < 127, with a relative error below 2e-7.
+INLINE Vector multiply_add(Vector a, Vector b, Vector sum, BFloat16) {
+  return (Vector)_mm512_dpbf16_ps((__m512)sum, (__m512bh)a, (__m512bh)b);
+}
+
+INLINE Vector load_lanes(const BFloat16* from) { return load(reinterpret_cast<const float*>(from)); }
+
+// Of numbers that are not negative.
+INLINE void store_lanes(BFloat16* to, const Vector (&numbers)[2]) {
+  const Integers low = (Integers)numbers[0] + 0x8000, high = (Integers)numbers[1] + 0x8000;
+  store(reinterpret_cast<float*>(to), (Vector)(((low >> 16) & 0xffff) | (high & -0x10000)));
+}
+#endif
+
+// 2^x for −126 ≤ x < 127, with a relative error below 2e-7, or 1e-4 where bfloat16 is made of it.
+template <class O>
 INLINE Vector exp2(Vector x) {
   const Vector shift = splat(12582912.0f);  // 1.5 · 2²³: adding it rounds to a whole number in the low bits
   const Vector shifted = x + shift;
   const Vector f = x - (shifted - shift);
-  Vector p = splat(0.00132647273f);
-  p = p * f + 0.00967151299f;
-  p = p * f + 0.0555073358f;
-  p = p * f + 0.240222424f;
-  p = p * f + 0.693147004f;
-  p = p * f + 1.0f;
+  Vector p;
+  if (sizeof(O) == 2) {
+    p = splat(0.05517166f);
+    p = p * f + 0.24261112f;
+    p = p * f + 0.69326099f;
+    p = p * f + 0.99992807f;
+  } else {
+    p = splat(0.00132647273f);
+    p = p * f + 0.00967151299f;
+    p = p * f + 0.0555073358f;
+    p = p * f + 0.240222424f;
+    p = p * f + 0.693147004f;
+    p = p * f + 1.0f;
+  }
   return (Vector)((Integers)p + ((Integers)shifted << 23));
 }
 
 // 2^−126 where x is less than −126. The order of the arguments keeps NaN.
 INLINE Vector at_least_smallest_exponent(Vector x) { return max(splat(-126.0f), x); }
 
-// x Φ(x), with an error below 2e-6: max(x, 0) − |x| Φ(−|x|), where Φ(−z) exp(z²/2) is smooth.
+// x Φ(x) = max(x, 0) − |x| Φ(−|x|), with an error below 2e-6.
 INLINE Vector gelu(Vector x) {
-  const Vector z = max(x, -x);
+  const Vector z = (Vector)((Integers)x & 0x7fffffff);
+#if LANES == 16
+  const Vector last = splat(GeluTable::SIZE - 1), shift = splat(12582912.0f);  // rounds, as in exp2
+  const Vector scaled = z * GELU_STEPS, t = scaled < last ? scaled : last;
+  const Vector shifted = t + shift;
+  const Vector f = t - (shifted - shift);
+  Vector coefficient[4];
+  UNROLL(4)
+  for (int i = 0; i < 4; ++i) {
+    const float* table = GELU.coefficients[i];
+    coefficient[i] =
+        (Vector)_mm512_permutex2var_ps((__m512)load(table), (__m512i)shifted, (__m512)load(table + LANES));
+  }
+  const Vector tail = ((coefficient[3] * f + coefficient[2]) * f + coefficient[1]) * f + coefficient[0];
+#else
+  // Φ(−z) exp(z²/2) is smooth.
   const Vector t = (z > 5.0f ? splat(5.0f) : z) * 0.4f - 1.0f;  // [0, 5] to [−1, 1]; beyond, exp leaves nothing
   Vector p = splat(0.0276365709f);
   p = p * t + 0.00701210368f;
@@ -76,6 +146,7 @@ INLINE Vector gelu(Vector x) {
   p = p * t + 0.0859411135f;
   p = p * t - 0.114053592f;
   p = p * t + 0.14132306f;
-  const Vector power = at_least_smallest_exponent(x * x * -0.721347520f);
-  return max(x, Vector{}) - z * p * exp2(power);
+  const Vector tail = p * exp2<float>(at_least_smallest_exponent(x * x * -0.721347520f));
+#endif
+  return max(x, Vector{}) - z * tail;
 }

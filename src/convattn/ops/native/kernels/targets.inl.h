@@ -1,10 +1,11 @@
-// Every kernel for one instruction set. The including file sets NAMESPACE, LANES and REGISTERS.
+// Every kernel for one instruction set. The including file sets NAMESPACE, LANES, REGISTERS and BFLOAT16_PRODUCTS.
 
 namespace convattn {
 namespace NAMESPACE {
 
 #include "simd.inl.h"
 #include "matmul.inl.h"
+#include "pixels.inl.h"
 #include "conv_attention.inl.h"
 #include "feed_forward.inl.h"
 #include "pointwise.inl.h"
@@ -16,10 +17,13 @@ void compute(const Problem& problem, int threads) {
   parallel_for(kernel.tasks(), threads, kernel);
 }
 
-constexpr auto conv_attention = &compute<ConvAttentionKernel, ConvAttention>;
-constexpr auto feed_forward = &compute<FeedForwardKernel, FeedForward>;
-constexpr auto pointwise = &compute<PointwiseKernel, Pointwise>;
-constexpr auto window_attention = &compute<WindowAttentionKernel, WindowAttention>;
+template <class Number>
+constexpr Kernels<Number> kernels = {
+    &compute<ConvAttentionKernel<Number>, ConvAttention<Number>>,
+    &compute<FeedForwardKernel<Number>, FeedForward<Number>>,
+    &compute<PointwiseKernel<Number>, Pointwise<Number>>,
+    &compute<WindowAttentionKernel<Number>, WindowAttention<Number>>,
+};
 
 }  // namespace NAMESPACE
 }  // namespace convattn
@@ -27,3 +31,4 @@ constexpr auto window_attention = &compute<WindowAttentionKernel, WindowAttentio
 #undef NAMESPACE
 #undef LANES
 #undef REGISTERS
+#undef BFLOAT16_PRODUCTS

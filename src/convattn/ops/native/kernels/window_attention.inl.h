@@ -1,23 +1,24 @@
 // Window attention. Included once for each instruction set, inside its namespace.
 //
-// For one query pixel and a run of keys in one row of the window the bias is a contiguous slice of the table, so
-// that nothing larger than the table (16 KiB a head at 32×32) is read and scores never leave the registers.
-// Scores are kept in units of log 2.
+// For one key pixel and a run of queries in one row of the window the bias is a contiguous slice of the mirrored
+// table, so that nothing larger than the table (16 KiB a head at 32×32) is read. Queries lie in the lanes of a
+// vector, so that every number of a key or a value serves as many of them. Scores are kept in units of log 2.
 
+template <class Number>
 class WindowAttentionKernel {
  public:
-  explicit WindowAttentionKernel(const WindowAttention& problem)
+  explicit WindowAttentionKernel(const WindowAttention<Number>& problem)
       : p_(problem),
         side_(2 * p_.window - 1),
         rows_((p_.height + p_.window - 1) / p_.window),
         columns_((p_.width + p_.window - 1) / p_.window),
-        vectors_(round_up(p_.window * vectors_a_row(), 2)),
-        ragged_(p_.window % LANES || vectors_ % 2),
-        value_dim_(round_up(p_.head_dim, VALUES * LANES)),
+        row_keys_(round_up(p_.window, KEYS)),
+        key_dim_(round_up(p_.head_dim, TOGETHER<O>)),
+        value_dim_(round_up(p_.head_dim, VALUES)),
         table_stride_(side_ * side_ + LANES),
         table_(p_.heads * table_stride_),
         largest_bias_(p_.heads) {
-    for (int64_t head = 0; head < p_.heads; ++head) scale_table(head);
+    for (int64_t head = 0; head < p_.heads; ++head) mirror_table(head);
   }
 
   int64_t tasks() const { return p_.pictures * rows_ * columns_ * p_.heads; }
@@ -32,28 +33,28 @@ class WindowAttentionKernel {
   }
 
  private:
-  static constexpr int QUERIES = REGISTERS == 32 ? 8 : 4;  // a block of queries shares each key that is loaded
-  static constexpr int VALUES = REGISTERS == 32 && LANES == 16 ? 1 : 2;  // vectors of a value at once
-  static constexpr int KEYS = 2 * LANES;
+  using O = Operand<Number>;
+
+  static constexpr int KEYS = 8;                             // scored at once
+  static constexpr int VALUES = REGISTERS == 32 ? 16 : 8;    // components of a value summed at once
   static constexpr float LOG2E = 1.4426950408889634f;
   static constexpr float SAFE = 80;  // sums of 2^±80 neither overflow nor lose anything
 
-  int64_t vectors_a_row() const { return (p_.window + LANES - 1) / LANES; }
-
-  void scale_table(int64_t head) {
-    const float* from = p_.bias + head * side_ * side_;
+  void mirror_table(int64_t head) {
+    const Number* from = p_.bias + head * side_ * side_;
     float* to = table_ + head * table_stride_;
     float largest = 0;
-    for (int64_t i = 0; i < side_ * side_; ++i) {
-      to[i] = from[i] * LOG2E;
-      largest = std::max(largest, std::fabs(to[i]));
-    }
+    for (int64_t y = 0; y < side_; ++y)
+      for (int64_t x = 0; x < side_; ++x) {
+        const float bias = to_float(from[y * side_ + side_ - 1 - x]) * LOG2E;
+        to[y * side_ + x] = bias;
+        largest = std::max(largest, std::fabs(bias));
+      }
     std::fill(to + side_ * side_, to + table_stride_, 0.0f);
     largest_bias_[head] = largest;
   }
 
-  // Keys lie in vectors that never span two rows of the window. Where a row ends inside a vector, and in the
-  // vector that makes their number even, the lanes left over get a score of −∞.
+  // Rows of keys are padded to a multiple of KEYS; keys that are none get a score of −∞.
   struct Window {
     Window(const WindowAttentionKernel& kernel, int64_t picture, int64_t head, int64_t top, int64_t left)
         : a(kernel),
@@ -62,180 +63,171 @@ class WindowAttentionKernel {
           head(head),
           top(top),
           left(left),
-          keys(a.vectors_ * LANES * a.p_.head_dim),
-          values(a.vectors_ * LANES * a.value_dim_),
-          bias_offset(a.vectors_),
-          lanes(a.vectors_) {
+          keys(a.p_.window * a.row_keys_ * a.key_dim_),
+          values(a.p_.window * a.row_keys_ * a.value_dim_),
+          queries(LANES * a.key_dim_),
+          weights(LANES * a.row_keys_),
+          sums(LANES * a.value_dim_) {
       pack();
     }
 
     void pack() {
-      const int64_t dim = a.p_.head_dim, size = a.p_.window, vectors_a_row = a.vectors_a_row();
-      std::fill(values + 0, values + a.vectors_ * LANES * a.value_dim_, 0.0f);
-      if (a.ragged_) std::fill(keys + 0, keys + a.vectors_ * LANES * dim, 0.0f);
-      for (int64_t y = 0; y < size; ++y) {
-        for (int64_t i = 0; i < vectors_a_row; ++i) {
-          bias_offset[y * vectors_a_row + i] = y * a.side_ + i * LANES;
-          lanes[y * vectors_a_row + i] = static_cast<int>(std::min<int64_t>(LANES, size - i * LANES));
-        }
-        const int64_t source_y = reflected(top + y, a.p_.height);
+      const int64_t size = a.p_.window;
+      std::memset(keys, 0, size * a.row_keys_ * a.key_dim_ * sizeof(O));
+      std::memset(values, 0, size * a.row_keys_ * a.value_dim_ * sizeof(O));
+      for (int64_t y = 0; y < size; ++y)
         for (int64_t x = 0; x < size; ++x) {
-          const int64_t source_x = reflected(left + x, a.p_.width), at = y * vectors_a_row * LANES + x;
-          const float* k = a.p_.k.at(picture, channel, source_y, source_x);
-          const float* v = a.p_.v.at(picture, channel, source_y, source_x);
-          float* key = keys + at / KEYS * KEYS * dim + at % KEYS;
-          float* value = values + at * a.value_dim_;
+          const int64_t source_y = reflected(top + y, a.p_.height), source_x = reflected(left + x, a.p_.width);
+          const Number* k = a.p_.k.at(picture, channel, source_y, source_x);
+          const Number* v = a.p_.v.at(picture, channel, source_y, source_x);
+          O* key = keys + (y * a.row_keys_ + x / KEYS * KEYS) * a.key_dim_ + x % KEYS * N;
+          O* value = values + (y * a.row_keys_ + x) / N * N * a.value_dim_ + x % N;
           float square = 0;
-          for (int64_t c = 0; c < dim; ++c) {
-            const float component = k[c * a.p_.k.channel];
-            key[c * KEYS] = component;
+          for (int64_t c = 0; c < a.p_.head_dim; ++c) {
+            const float component = to_float(k[c * a.p_.k.channel]);
+            assign(key[c / N * KEYS * N + c % N], component);
+            assign(value[c * N], to_float(v[c * a.p_.v.channel]));
             square += component * component;
-            value[c] = v[c * a.p_.v.channel];
           }
           largest_key = std::max(largest_key, square);
         }
-      }
       largest_key = std::sqrt(largest_key);
     }
 
-    // All queries that lie in the picture, a block at a time.
+    // All queries that lie in the picture, as many in a row as a vector has lanes.
     void attend() {
       const int64_t height = std::min(a.p_.window, a.p_.height - top);
       const int64_t width = std::min(a.p_.window, a.p_.width - left);
-      const int64_t count = height * width;
-      for (int64_t first = 0; first < count; first += QUERIES) {
-        for (int r = 0; r < QUERIES; ++r) {
-          const int64_t pixel = std::min(first + r, count - 1);
-          take_query(r, pixel / width, pixel % width);
-        }
-        attend_block();
-        for (int r = 0; r < QUERIES && first + r < count; ++r) {
-          const int64_t pixel = first + r;
-          float* to = a.p_.out.at(picture, channel, top + pixel / width, left + pixel % width);
-          for (int64_t c = 0; c < a.p_.head_dim; ++c) to[c * a.p_.out.channel] = sums[r * a.value_dim_ + c];
-        }
-      }
-    }
-
-    void take_query(int r, int64_t y, int64_t x) {
-      const float* from = a.p_.q.at(picture, channel, top + y, left + x);
-      const float scale = LOG2E / std::sqrt(static_cast<float>(a.p_.head_dim));
-      float square = 0;
-      for (int64_t c = 0; c < a.p_.head_dim; ++c) {
-        const float component = from[c * a.p_.q.channel] * scale;
-        queries[c * QUERIES + r] = component;
-        square += component * component;
-      }
-      bound[r] = std::sqrt(square) * largest_key + a.largest_bias_[head];
-      bias[r] = a.table_ + head * a.table_stride_ + (a.p_.window - 1 - y) * a.side_ + a.p_.window - 1 - x;
+      for (int64_t y = 0; y < height; ++y)
+        for (int64_t x = 0; x < width; x += LANES) attend_queries(y, x, std::min<int64_t>(LANES, width - x));
     }
 
     // Subtracting anything from all scores of a query leaves its result as it is. By Cauchy and Schwarz most
     // need nothing subtracted to be safe; others need their greatest, which takes a pass over the keys.
-    void attend_block() {
-      const bool safe = *std::max_element(bound, bound + QUERIES) < SAFE;
-      for (int r = 0; r < QUERIES; ++r) subtracted[r] = 0;
+    void attend_queries(int64_t y, int64_t x, int64_t count) {
+      const bool safe = take_queries(y, x, count) < SAFE;
+      bias = a.table_ + head * a.table_stride_ + (a.p_.window - 1 - y) * a.side_ + a.p_.window - 1 + x;
+      subtracted = Vector{};
       if (!safe) subtract_greatest();
-      if (safe && !a.ragged_) {
+      if (safe && a.row_keys_ == a.p_.window) {
         sum_values<true>();
       } else {
         sum_values<false>();
       }
+      for (int64_t i = 0; i < count; ++i) {
+        Number* to = a.p_.out.at(picture, channel, top + y, left + x + i);
+        for (int64_t c = 0; c < a.p_.head_dim; ++c) assign(to[c * a.p_.out.channel], sums[c * LANES + i]);
+      }
     }
 
-    // PLAIN: every lane holds a key and nothing is subtracted.
+    // Returns the largest score that is possible.
+    float take_queries(int64_t y, int64_t x, int64_t count) {
+      std::memset(queries, 0, LANES * a.key_dim_ * sizeof(O));
+      const float scale = LOG2E / std::sqrt(static_cast<float>(a.p_.head_dim));
+      float largest = 0;
+      for (int64_t i = 0; i < count; ++i) {
+        const Number* from = a.p_.q.at(picture, channel, top + y, left + x + i);
+        float square = 0;
+        for (int64_t c = 0; c < a.p_.head_dim; ++c) {
+          const float component = to_float(from[c * a.p_.q.channel]) * scale;
+          assign(queries[c / N * LANES * N + i * N + c % N], component);
+          square += component * component;
+        }
+        largest = std::max(largest, square);
+      }
+      return std::sqrt(largest) * largest_key + a.largest_bias_[head];
+    }
+
+    // PLAIN: every key is one and nothing is subtracted.
     template <bool PLAIN>
     void sum_values() {
-      Vector total[QUERIES] = {};
-      std::fill(sums + 0, sums + QUERIES * a.value_dim_, 0.0f);
-      for (int64_t pair = 0; pair < a.vectors_ / 2; ++pair) {
-        Vector score[QUERIES][2];
-        scores<PLAIN>(pair, score);
-        alignas(64) float weights[QUERIES][KEYS];
-        UNROLL(8)
-        for (int r = 0; r < QUERIES; ++r) {
-          UNROLL(2)
-          for (int j = 0; j < 2; ++j) {
-            const Vector weight = exp2(PLAIN ? score[r][j] : at_least_smallest_exponent(score[r][j]));
-            total[r] += weight;
-            store(weights[r] + j * LANES, weight);
+      Vector total = {};
+      std::fill(sums + 0, sums + LANES * a.value_dim_, 0.0f);
+      for (int64_t y = 0; y < a.p_.window; ++y) {
+        for (int64_t x = 0; x < a.row_keys_; x += KEYS) {
+          Vector score[KEYS];
+          scores<PLAIN>(y, x, score);
+          UNROLL(8)
+          for (int k = 0; k < KEYS; k += N) {
+            Vector weight[N];
+            UNROLL(2)
+            for (int i = 0; i < N; ++i) {
+              const Vector power = score[k + i];
+              weight[i] = exp2<O>(PLAIN ? power : at_least_smallest_exponent(power));
+              total += weight[i];
+            }
+            store_lanes(weights + (x + k) * LANES, weight);
           }
         }
-        for (int64_t c = 0; c < a.value_dim_; c += VALUES * LANES) accumulate(pair, c, weights);
+        for (int64_t c = 0; c < a.value_dim_; c += VALUES) accumulate(y, c);
       }
-      for (int r = 0; r < QUERIES; ++r) {
-        const float factor = 1 / sum_of(total[r]);
-        for (int64_t c = 0; c < a.value_dim_; ++c) sums[r * a.value_dim_ + c] *= factor;
-      }
+      const Vector factor = 1 / total;
+      for (int64_t c = 0; c < a.value_dim_; ++c) store(sums + c * LANES, load(sums + c * LANES) * factor);
     }
 
     void subtract_greatest() {
-      Vector greatest[QUERIES];
-      for (auto& g : greatest) g = splat(-INFINITY);
-      for (int64_t pair = 0; pair < a.vectors_ / 2; ++pair) {
-        Vector score[QUERIES][2];
-        scores<false>(pair, score);
-        for (int r = 0; r < QUERIES; ++r) greatest[r] = max(greatest[r], max(score[r][0], score[r][1]));
-      }
-      for (int r = 0; r < QUERIES; ++r) subtracted[r] = max_of(greatest[r]);
+      Vector greatest = splat(-INFINITY);
+      for (int64_t y = 0; y < a.p_.window; ++y)
+        for (int64_t x = 0; x < a.row_keys_; x += KEYS) {
+          Vector score[KEYS];
+          scores<false>(y, x, score);
+          for (int k = 0; k < KEYS; ++k) greatest = max(greatest, score[k]);
+        }
+      subtracted = greatest;
     }
 
     template <bool PLAIN>
-    INLINE void scores(int64_t pair, Vector (&score)[QUERIES][2]) const {
+    INLINE void scores(int64_t y, int64_t x, Vector (&score)[KEYS]) const {
       UNROLL(8)
-      for (int r = 0; r < QUERIES; ++r) {
-        UNROLL(2)
-        for (int j = 0; j < 2; ++j) {
-          score[r][j] = load(bias[r] + bias_offset[2 * pair + j]);
-          if (!PLAIN) score[r][j] += load(MASK.values + LANES - lanes[2 * pair + j]) - subtracted[r];
+      for (int k = 0; k < KEYS; ++k) {
+        if (PLAIN) {
+          score[k] = load(bias + y * a.side_ - x - k);
+        } else {
+          score[k] = x + k < a.p_.window ? load(bias + y * a.side_ - x - k) - subtracted : splat(-INFINITY);
         }
       }
-      const float* key = keys + pair * KEYS * a.p_.head_dim;
-      const float* query = queries;
-      for (int64_t c = 0; c < a.p_.head_dim; ++c, key += KEYS, query += QUERIES) {
-        const Vector k0 = load(key), k1 = load(key + LANES);
+      const O* key = keys + (y * a.row_keys_ + x) * a.key_dim_;
+      const O* query = queries;
+      for (int64_t c = 0; c < a.key_dim_; c += N, key += KEYS * N, query += LANES * N) {
+        const Vector q = load_lanes(query);
         UNROLL(8)
-        for (int r = 0; r < QUERIES; ++r) {
-          score[r][0] += query[r] * k0;
-          score[r][1] += query[r] * k1;
-        }
+        for (int k = 0; k < KEYS; ++k) score[k] = multiply_add(broadcast(key + k * N), q, score[k], O());
       }
     }
 
-    INLINE void accumulate(int64_t pair, int64_t c, const float (&weights)[QUERIES][KEYS]) {
-      Vector sum[QUERIES][VALUES];
-      UNROLL(8)
-      for (int r = 0; r < QUERIES; ++r)
-        for (int j = 0; j < VALUES; ++j) sum[r][j] = load(sums + r * a.value_dim_ + c + j * LANES);
-      const float* value = values + pair * KEYS * a.value_dim_ + c;
-      for (int key = 0; key < KEYS; ++key, value += a.value_dim_) {
-        UNROLL(8)
-        for (int r = 0; r < QUERIES; ++r)
-          for (int j = 0; j < VALUES; ++j) sum[r][j] += weights[r][key] * load(value + j * LANES);
+    INLINE void accumulate(int64_t y, int64_t c) const {
+      Vector sum[VALUES];
+      UNROLL(16)
+      for (int i = 0; i < VALUES; ++i) sum[i] = load(sums + (c + i) * LANES);
+      const O* weight = weights;
+      const O* value = values + y * a.row_keys_ * a.value_dim_ + c * N;
+      for (int64_t x = 0; x < a.row_keys_; x += N, weight += LANES * N, value += a.value_dim_ * N) {
+        const Vector w = load_lanes(weight);
+        UNROLL(16)
+        for (int i = 0; i < VALUES; ++i) sum[i] = multiply_add(broadcast(value + i * N), w, sum[i], O());
       }
-      UNROLL(8)
-      for (int r = 0; r < QUERIES; ++r)
-        for (int j = 0; j < VALUES; ++j) store(sums + r * a.value_dim_ + c + j * LANES, sum[r][j]);
+      UNROLL(16)
+      for (int i = 0; i < VALUES; ++i) store(sums + (c + i) * LANES, sum[i]);
     }
+
+    static constexpr int N = TOGETHER<O>;
 
     const WindowAttentionKernel& a;
     const int64_t picture, channel, head, top, left;
-    Buffer keys;    // (vectors / 2, head_dim, KEYS)
-    Buffer values;  // (vectors · LANES, value_dim)
-    std::vector<int64_t> bias_offset;
-    std::vector<int> lanes;  // in use, of each vector
+    const Buffer<O> keys;      // (rows, row_keys / KEYS, key_dim / N, KEYS, N)
+    const Buffer<O> values;    // (rows, row_keys / N, value_dim, N)
+    const Buffer<O> queries;   // (key_dim / N, LANES, N)
+    const Buffer<O> weights;   // (row_keys / N, LANES, N)
+    const Buffer<float> sums;  // (value_dim, LANES)
     float largest_key = 0;
-
-    Buffer queries{a.p_.head_dim * QUERIES};
-    Buffer sums{QUERIES * a.value_dim_};
-    const float* bias[QUERIES];
-    float bound[QUERIES], subtracted[QUERIES];
+    const float* bias;  // of the first key for the first query
+    Vector subtracted;
   };
 
-  const WindowAttention p_;
-  const int64_t side_, rows_, columns_, vectors_;
-  const bool ragged_;
-  const int64_t value_dim_, table_stride_;
-  const Buffer table_;
+  const WindowAttention<Number> p_;
+  const int64_t side_, rows_, columns_;
+  const int64_t row_keys_, key_dim_, value_dim_;  // padded
+  const int64_t table_stride_;
+  const Buffer<float> table_;
   std::vector<float> largest_bias_;
 };
