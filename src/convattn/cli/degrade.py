@@ -18,7 +18,7 @@ def degrade(
         int, typer.Option(min=32, help="Side of the middle part that is shown, in pixels.")
     ] = 384,
 ) -> None:
-    """See what training on real-world pictures makes of yours: a sheet for each, the original first."""
+    """See what training on real-world pictures makes of yours: a sheet for each, the target first."""
     import torch
 
     from convattn.errors import InputError

@@ -496,7 +496,7 @@ def contact_sheet(
     generator: Generator,
     side: int = 384,
 ) -> Tensor:
-    """Show the middle of a picture and what becomes of it, side by side.
+    """Show what training sees of a picture: the sharpened middle, and what becomes of it, side by side.
 
     Args:
         picture: (3, H, W) in [0, 1], H and W at least the scale.
@@ -506,14 +506,14 @@ def contact_sheet(
         side: How much of the picture to show at most, in pixels.
 
     Returns:
-        (3, H', W') in [0, 1]: the original and then the examples in rows, enlarged by repetition, on white.
+        (3, H', W') in [0, 1]: the target and then the examples in rows, enlarged by repetition, on white.
     """
     settings = settings or Degradation()
-    original = _middle(picture, side, settings.scale)
-    examples = [degrade(original[None], settings, generator=generator) for _ in range(count)]
-    shown = [original, *(F.interpolate(example, size=original.shape[1:])[0] for example in examples)]
+    target = sharpen(_middle(picture, side, settings.scale)[None])
+    examples = [degrade(target, settings, generator=generator) for _ in range(count)]
+    shown = [target[0], *(F.interpolate(example, size=target.shape[2:])[0] for example in examples)]
     columns = math.ceil(math.sqrt(len(shown)))
-    shown += [torch.ones_like(original)] * (-len(shown) % columns)
+    shown += [torch.ones_like(target[0])] * (-len(shown) % columns)
     rows = [torch.cat(shown[start : start + columns], 2) for start in range(0, len(shown), columns)]
     return torch.cat(rows, 1)
 
