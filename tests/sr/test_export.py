@@ -1,18 +1,29 @@
 """An exported network computes what torch computes, at sizes and batches that were not traced."""
 
+import sys
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from convattn.sr.networks import ESC, ESCReal
+from convattn.cli import main
+from convattn.errors import InputError
+from convattn.sr import export as exporting
+from convattn.sr.export import export
+from convattn.sr.exported import load_exported
+from convattn.sr.networks import ESC, ESCReal, build
+from convattn.sr.pictures import Picture, read_picture, write_picture
+from convattn.sr.upscaler import Upscaler
+from convattn.sr.weights import from_pretrained, save_network
 
-ort = pytest.importorskip("onnxruntime")
-pytest.importorskip("onnxscript")
+onnx = pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
 
-SMALL = dict(dim=16, large_kernel_dim=4, blocks=1, layers=1, window_size=8, heads=2, ffn_ratio=1.25)
+SMALL = dict(dim=8, large_kernel_dim=4, blocks=1, layers=1, window_size=8, heads=2, ffn_ratio=1.25)
 
 
 def disturb(network: nn.Module) -> nn.Module:
@@ -21,24 +32,196 @@ def disturb(network: nn.Module) -> nn.Module:
     return network.eval()
 
 
-@pytest.mark.parametrize("kind", ["esc", "fp", "real"])
-def test_onnx_with_dynamic_sizes(kind: str, tmp_path: Path) -> None:
-    network = disturb(
-        {
-            "esc": lambda: ESC(scale=2, **SMALL),
-            "fp": lambda: ESC(scale=3, image_skip="bicubic", factored=True, norm=True, **SMALL),
-            "real": lambda: ESCReal(**SMALL),
-        }[kind]()
-    )
-    dims = {0: torch.export.Dim.DYNAMIC, 2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC}
-    file = tmp_path / "network.onnx"
-    torch.onnx.export(
-        network, (torch.rand(2, 3, 19, 21),), file, dynamo=True, dynamic_shapes=(dims,), verbose=False
-    )
-    session = ort.InferenceSession(file)
-    for shape in [(2, 3, 19, 21), (1, 3, 16, 8), (3, 3, 5, 40), (1, 3, 33, 2)]:
+@pytest.fixture(scope="module")
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    return disturb(ESC(scale=2, **SMALL))
+
+
+@pytest.fixture(scope="module")
+def onnx_file(network: nn.Module, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("exported") / "network.onnx"
+    export(network, file)
+    return file
+
+
+def assert_same_at_other_sizes(exported: nn.Module, network: nn.Module, tolerance: float = 1e-4) -> None:
+    for shape in [(1, 3, 16, 8), (3, 3, 5, 40), (1, 3, 33, 2), (1, 3, 1, 1)]:
         x = torch.rand(shape)
         with torch.inference_mode():
-            expected = network(x).numpy()
-        (out,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
-        np.testing.assert_allclose(out, expected, atol=1e-4 * np.abs(expected).max())
+            expected = network(x)
+        torch.testing.assert_close(
+            exported(x), expected, rtol=0, atol=tolerance * expected.abs().max().item()
+        )
+
+
+KINDS: dict[str, Callable[[], nn.Module]] = {
+    "esc": lambda: ESC(scale=2, **SMALL),
+    "fp": lambda: ESC(scale=3, image_skip="bicubic", factored=True, norm=True, **SMALL),
+    "real": lambda: ESCReal(**SMALL),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_onnx_with_dynamic_sizes(kind: str, tmp_path: Path) -> None:
+    network = disturb(KINDS[kind]())
+    agreement = export(network, tmp_path / "network.onnx", opset=17)
+    assert agreement.largest <= agreement.tolerance == 1e-4
+    exported = load_exported(tmp_path / "network.onnx")
+    assert (exported.scale, exported.window_size) == (network.scale, 8)
+    assert_same_at_other_sizes(exported, network)
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".xml"])
+def test_half_precision(suffix: str, network: nn.Module, tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    export(network, tmp_path / f"half{suffix}", precision="fp16")
+    assert_same_at_other_sizes(load_exported(tmp_path / f"half{suffix}"), network, 2e-3)
+
+
+def test_openvino(network: nn.Module, tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    export(network, tmp_path / "network.xml")
+    assert {path.name for path in tmp_path.iterdir()} == {"network.xml", "network.bin"}
+    exported = from_pretrained(tmp_path / "network.xml", 2)
+    assert (exported.scale, exported.window_size) == (2, 8)
+    assert_same_at_other_sizes(exported, network)
+    (tmp_path / "network.bin").unlink()
+    with pytest.raises(InputError, match=r"put network\.bin beside it"):
+        load_exported(tmp_path / "network.xml")
+
+
+def test_torch_export(network: nn.Module, tmp_path: Path) -> None:
+    export(network, tmp_path / "network.pt2")
+    exported = load_exported(tmp_path / "network.pt2")
+    assert (exported.scale, exported.window_size) == (2, 8)
+    assert_same_at_other_sizes(exported, network)
+
+
+def test_int8(network: nn.Module, tmp_path: Path) -> None:
+    pytest.importorskip("nncf")
+    write_picture(
+        Picture(np.random.default_rng(0).integers(0, 255, (20, 24, 3), np.uint8)), tmp_path / "a.png"
+    )
+    agreement = export(network, tmp_path / "network.onnx", precision="int8", calibration=tmp_path)
+    assert 0 < agreement.rms <= agreement.tolerance
+    types = {node.op_type for node in onnx.load(tmp_path / "network.onnx").graph.node}
+    assert {"QuantizeLinear", "DequantizeLinear"} <= types
+
+
+@pytest.mark.parametrize("shape", [(9, 14, 4), (2, 3, 21, 8)], ids=["picture", "batch"])
+def test_pictures_come_out_the_same(shape: tuple[int, ...], network: nn.Module, onnx_file: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 255, shape, np.uint8, endpoint=True)
+    picture = pixels if pixels.ndim == 3 else torch.from_numpy(pixels)
+    results = [Upscaler(model, device="cpu")(picture) for model in (network, onnx_file)]
+    native, exported = (np.asarray(result).astype(int) for result in results)
+    assert np.abs(native - exported).max() <= 1
+
+
+def test_a_file_that_differs_is_not_kept(
+    network: nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(exporting.PRECISIONS, "fp32", -1.0)
+    (tmp_path / "network.onnx").write_text("as before")
+    with pytest.raises(InputError, match="differs from torch"):
+        export(network, tmp_path / "network.onnx")
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["as before"]
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "sentence"),
+    [
+        ("network.bin", {}, "give it one of the suffixes"),
+        ("network.onnx", {"precision": "bf16"}, "There is no precision bf16"),
+        ("network.onnx", {"precision": "int8"}, "go together"),
+        ("network.pt2", {"precision": "int8", "calibration": "."}, "not written in int8"),
+        ("nowhere/network.onnx", {}, "cannot be written"),
+    ],
+)
+def test_what_cannot_be_exported(
+    name: str, options: dict[str, str], sentence: str, network: nn.Module, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=sentence):
+        export(network, tmp_path / name, **options)
+    assert not list(tmp_path.iterdir())
+
+
+def test_models_of_any_scale_and_exports_are_not_exported(onnx_file: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="any scale"):
+        export(build("esc-lte"), tmp_path / "network.onnx")
+    with pytest.raises(InputError, match="an export already"):
+        export(load_exported(onnx_file), tmp_path / "network.onnx")
+
+
+@pytest.mark.skipif("tensorrt" in sys.modules, reason="TensorRT is here")
+def test_tensorrt_says_what_is_missing(network: nn.Module, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"tensorrt.*trtexec"):
+        export(network, tmp_path / "network.engine")
+
+
+def export_foreign(network: nn.Module, x: Tensor, file: Path, *, free: tuple[int, ...] = ()) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        axes = {"image": {axis: f"axis{axis}" for axis in free}}
+        torch.onnx.export(network, (x,), file, dynamo=False, input_names=["image"], dynamic_axes=axes)
+
+
+def test_files_of_other_programs(tmp_path: Path) -> None:
+    export_foreign(nn.Upsample(scale_factor=3), torch.rand(1, 3, 8, 8), tmp_path / "n.onnx", free=(0, 2, 3))
+    x = torch.rand(2, 3, 7, 10)
+    network = load_exported(tmp_path / "n.onnx")
+    assert network.scale == 3
+    torch.testing.assert_close(network(x), nn.Upsample(scale_factor=3)(x))
+
+
+def test_networks_of_one_size_take_every_size(tmp_path: Path) -> None:
+    """In half precision, one picture at a time."""
+    export_foreign(nn.Upsample(scale_factor=2), torch.rand(1, 3, 24, 32).half(), tmp_path / "n.onnx")
+    network = load_exported(tmp_path / "n.onnx")
+    for shape in [(2, 3, 50, 31), (1, 3, 5, 70), (1, 3, 1, 1)]:
+        x = torch.rand(shape).half().float()
+        torch.testing.assert_close(network(x), nn.Upsample(scale_factor=2)(x))
+
+
+def test_networks_that_are_not_for_pictures(tmp_path: Path) -> None:
+    export_foreign(nn.Conv2d(4, 3, 1), torch.rand(1, 4, 8, 8), tmp_path / "bands.onnx")
+    export_foreign(nn.AvgPool2d(2), torch.rand(1, 3, 8, 8), tmp_path / "smaller.onnx")
+    with pytest.raises(InputError, match="takes 1×4×8×8"):
+        load_exported(tmp_path / "bands.onnx")
+    with pytest.raises(InputError, match="makes 1×3×4×4 of 1×3×8×8"):
+        load_exported(tmp_path / "smaller.onnx")
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".xml", ".pt2"])
+def test_damaged_files(suffix: str, onnx_file: Path, tmp_path: Path) -> None:
+    (tmp_path / f"network{suffix}").write_bytes(onnx_file.read_bytes()[:1000])
+    (tmp_path / "network.bin").touch()
+    with pytest.raises(InputError, match=f"network{suffix} cannot be read"):
+        load_exported(tmp_path / f"network{suffix}")
+
+
+def test_missing_package(onnx_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(InputError, match=r"needs onnxruntime.*convattn\[export\]"):
+        load_exported(onnx_file)
+
+
+def test_command_line(
+    network: nn.Module,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def run(*arguments: str) -> None:
+        monkeypatch.setattr(sys, "argv", ["convattn", *arguments])
+        with pytest.raises(SystemExit) as exit:
+            main()
+        assert not exit.value.code
+
+    monkeypatch.chdir(tmp_path)
+    save_network(network, "network.safetensors")
+    write_picture(Picture(np.random.default_rng(0).integers(0, 255, (9, 11, 3), np.uint8)), "small.png")
+    run("export", "network.safetensors", "-o", "network.onnx")
+    assert "differs from torch by" in capsys.readouterr().out
+    run("upscale", "small.png", "-o", "large.png", "--model", "network.onnx", "--device", "cpu")
+    assert read_picture("large.png").pixels.shape == (18, 22, 3)

@@ -44,8 +44,6 @@ def export(
     )
     shapes = ", ".join("x".join(map(str, shape)) for shape in agreement.shapes[:3])
     typer.echo(
-        f"{output}: differs from torch by {agreement.largest:.1e} at most and {agreement.rms:.1e} in root mean "
-        f"square (tolerance {agreement.tolerance:.1e}) on pictures of {shapes}"
-        + (", …" if len(agreement.shapes) > 3 else "")
-        + "."
+        f"{output}: differs from torch by {agreement.largest:.1e} at most, {agreement.rms:.1e} in root mean "
+        f"square (tolerance {agreement.tolerance:.1e}), on {len(agreement.shapes)} pictures: {shapes}, …"
     )

@@ -35,6 +35,7 @@ FORMATS = {".onnx": "ONNX", ".xml": "OpenVINO", ".engine": "TensorRT", ".pt2": "
 """What a file's suffix stands for."""
 
 _TRACED = (2, 3, 19, 21)
+_ENGINE_SHAPES = (1, 3, 1, 1), (1, 3, 256, 256), (4, 3, 1024, 1024)  # smallest, usual and largest
 _CALIBRATION_SIDE = 128  # pixels of the middle of each picture
 _MOST_CALIBRATED = 100  # pictures
 
@@ -111,14 +112,19 @@ class _Job:
             about |= {"window": str(window), "bytes_a_pixel": str(4 * numbers)}
         return about
 
-    def onnx(self, network: nn.Module | None = None) -> bytes:
-        """The traced network; going by torch.export would take some thirty times as long."""
+    @property
+    def traced(self) -> nn.Module:
+        """The network as the graph shall compute it."""
+        return _Half(self.network) if self.precision == "fp16" else self.network
+
+    def onnx(self, network: nn.Module) -> bytes:
+        """A traced network; going by torch.export would take some thirty times as long."""
         model = io.BytesIO()
         free = {0: "batch", 2: "height", 3: "width"}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of the exporter's age, and of Python's numbers in the graph
             torch.onnx.export(
-                network or self.network,
+                network,
                 (torch.rand(_TRACED),),
                 cast(Any, model),
                 dynamo=False,
@@ -149,8 +155,7 @@ class _Half(nn.Module):
 
 def _write_onnx(job: _Job, file: Path) -> None:
     onnx = require("onnx")
-    half = _Half(job.network) if job.precision == "fp16" else None
-    model = onnx.load_from_string(job.onnx(half))
+    model = onnx.load_from_string(job.onnx(job.traced))
     if job.precision == "int8":
         model = job.quantised(model)
     onnx.helper.set_model_props(model, job.about)
@@ -159,7 +164,7 @@ def _write_onnx(job: _Job, file: Path) -> None:
 
 def _write_openvino(job: _Job, file: Path) -> None:
     openvino = require("openvino")
-    model = openvino.Core().read_model(job.onnx())
+    model = openvino.Core().read_model(job.onnx(job.network))
     if job.precision == "int8":
         model = job.quantised(model)
     model.set_rt_info(job.about, [METADATA])
@@ -168,17 +173,34 @@ def _write_openvino(job: _Job, file: Path) -> None:
 
 def _write_torch(job: _Job, file: Path) -> None:
     free = torch.export.Dim.DYNAMIC
-    network = _Half(job.network) if job.precision == "fp16" else job.network
     with torch.no_grad():
         program = torch.export.export(
-            network, (torch.rand(_TRACED),), dynamic_shapes=({0: free, 2: free, 3: free},)
+            job.traced, (torch.rand(_TRACED),), dynamic_shapes=({0: free, 2: free, 3: free},)
         )
     about = "\n".join(f"{key}={value}" for key, value in job.about.items())
     torch.export.save(program, file, extra_files={METADATA: about})
 
 
 def _write_tensorrt(job: _Job, file: Path) -> None:
-    """Not yet."""
+    """An engine for the GPU that is here, and for pictures up to :data:`_ENGINE_SHAPES`."""
+    tensorrt = require(
+        "tensorrt",
+        "install it where the NVIDIA GPU is, or export to .onnx, which its trtexec makes engines of",
+    )
+    logger = tensorrt.Logger(tensorrt.Logger.ERROR)
+    builder = tensorrt.Builder(logger)
+    typed = 1 << int(tensorrt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)  # precision is that of the ONNX
+    network = builder.create_network(typed)
+    parser = tensorrt.OnnxParser(network, logger)
+    if not parser.parse(job.onnx(job.traced)):
+        raise InputError(f"TensorRT does not take this model: {parser.get_error(0).desc()}; export to .onnx.")
+    config, profile = builder.create_builder_config(), builder.create_optimization_profile()
+    profile.set_shape("input", *_ENGINE_SHAPES)
+    config.add_optimization_profile(profile)
+    engine = builder.build_serialized_network(network, config)
+    if engine is None:
+        raise InputError("TensorRT could not build an engine of this model; export to .onnx.")
+    file.write_bytes(engine)
 
 
 _WRITERS: dict[str, Callable[[_Job, Path], None]] = {

@@ -1,4 +1,4 @@
-"""Networks that another runtime computes: files for onnxruntime, OpenVINO and torch.export.
+"""Networks that another runtime computes: files for onnxruntime, OpenVINO, TensorRT, torch.export.
 
 They are called like networks of torch. A file that convattn made says what it holds; of any other the scale
 is found by enlarging a small picture.
@@ -10,6 +10,7 @@ An exported network is closed: tiles cannot share the averages that dynamic kern
 import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
+from importlib import import_module
 from inspect import signature
 from pathlib import Path
 from types import ModuleType
@@ -134,7 +135,7 @@ def load_exported(path: str | os.PathLike[str]) -> ExportedNetwork:
     """Load a network from a file that was made for another runtime.
 
     Args:
-        path: An .onnx, .xml (with its .bin beside it) or .pt2 file, made by convattn or any other program.
+        path: An .onnx, .xml (with its .bin beside it), .engine or .pt2 file, of convattn or another program.
             Give .pt2 files only of people you trust: torch may run code that is hidden in one.
 
     Raises:
@@ -155,18 +156,16 @@ def load_exported(path: str | os.PathLike[str]) -> ExportedNetwork:
     return ExportedNetwork(runtime, path.name).eval()
 
 
-def require(name: str) -> ModuleType:
-    """Import a package of the extra ``export``.
+def require(name: str, remedy: str = 'run: pip install "convattn[export]"') -> ModuleType:
+    """Import a package that not everybody needs.
 
     Raises:
-        InputError: It is not installed.
+        InputError: It is not installed; says the remedy.
     """
-    from importlib import import_module
-
     try:
         return import_module(name)
     except ImportError as error:
-        raise InputError(f'This needs {name}; run: pip install "convattn[export]".') from error
+        raise InputError(f"This needs {name}, which is not installed; {remedy}.") from error
 
 
 class _Onnx:
@@ -219,6 +218,33 @@ class _OpenVINO:
         return torch.from_numpy(y)
 
 
+class _TensorRT:
+    """TensorRT, always on the GPU."""
+
+    metadata: Mapping[str, str] = {}
+
+    def __init__(self, path: Path) -> None:
+        tensorrt = require("tensorrt", "install it, or take the .onnx that the engine was made of")
+        self._runtime = tensorrt.Runtime(tensorrt.Logger(tensorrt.Logger.ERROR))
+        engine = self._runtime.deserialize_cuda_engine(path.read_bytes())
+        self._context = engine.create_execution_context()
+        self._input, self._output = (engine.get_tensor_name(index) for index in range(2))
+        self.shape = [None if side < 0 else side for side in engine.get_tensor_shape(self._input)]
+        self.dtype = {"FLOAT": torch.float32, "HALF": torch.float16}[
+            engine.get_tensor_dtype(self._input).name
+        ]
+
+    def __call__(self, x: Tensor) -> Tensor:
+        source = x.cuda().contiguous()
+        if not self._context.set_input_shape(self._input, tuple(x.shape)):
+            raise ValueError("the engine was built for smaller pictures")
+        result = source.new_empty(tuple(self._context.get_tensor_shape(self._output)))
+        self._context.set_tensor_address(self._input, source.data_ptr())
+        self._context.set_tensor_address(self._output, result.data_ptr())
+        self._context.execute_async_v3(torch.cuda.current_stream().cuda_stream)
+        return result
+
+
 class _TorchExport:
     """torch itself, with a graph of torch.export."""
 
@@ -248,6 +274,7 @@ class _TorchExport:
 _RUNTIMES: dict[str, Callable[[Path], Runtime]] = {
     ".onnx": _Onnx,
     ".xml": _OpenVINO,
+    ".engine": _TensorRT,
     ".pt2": _TorchExport,
 }
 
