@@ -137,7 +137,7 @@ def test_a_full_disk_keeps_what_is_finished(tmp_path):
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, limits[1]))
     try:
-        with pytest.raises(InputError, match=r"000003.png cannot be written"):
+        with pytest.raises(InputError, match=r"000003.png cannot be written: File too large"):
             upscale_to_frames(tmp_path / "clip.mkv", tmp_path / "frames", third_is_noise, batch=1)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)

@@ -128,6 +128,7 @@ _KEPT = (
     "png-comment",
     "resolution-unit",
 )
+_SYSTEM = "system error: "
 _GREY, _RGB = ("b-w", "grey16"), ("srgb", "rgb16")
 
 
@@ -233,8 +234,10 @@ def _strips(image: pyvips.Image, dtype: type) -> Iterator[tuple[Region, np.ndarr
 
 
 def _reason(error: pyvips.Error) -> str:
-    """The last line of what libvips says."""
-    return str(error).strip().splitlines()[-1].strip().rstrip(".")
+    """What the operating system said first, such as that the disk is full, or else libvips last."""
+    lines = [line.strip().rstrip(".") for line in str(error).strip().splitlines()]
+    system = (line.removeprefix(_SYSTEM) for line in lines if line.startswith(_SYSTEM))
+    return next(system, lines[-1])
 
 
 def _warn_of_frames(path: Path, image: pyvips.Image) -> None:
