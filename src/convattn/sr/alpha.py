@@ -6,7 +6,7 @@ from torch import Tensor
 
 from .maps import Map, Region, local
 
-__all__ = ["fill_transparent", "fill_transparent_map", "limit_to_neighbours"]
+__all__ = ["extremes_around", "fill_transparent", "fill_transparent_map", "limit_to_neighbours"]
 
 _HALVINGS = 5
 _COARSE = 2**_HALVINGS  # side of the squares of which colours are kept for the whole of a large picture
@@ -80,5 +80,9 @@ def limit_to_neighbours(enlarged: Tensor, alpha: Tensor, scale: int) -> Tensor:
         alpha: What it was made of, (N, 1, H, W).
         scale: How many times larger it is.
     """
-    lowest, highest = -F.max_pool2d(-alpha, 3, 1, 1), F.max_pool2d(alpha, 3, 1, 1)
-    return enlarged.clamp(*(F.interpolate(bound, scale_factor=scale) for bound in (lowest, highest)))
+    return enlarged.clamp(*F.interpolate(extremes_around(alpha), scale_factor=scale).split(1, 1))
+
+
+def extremes_around(alpha: Tensor) -> Tensor:
+    """The lowest and the highest of the 3×3 pixels around each, (N, 2, H, W), of alpha (N, 1, H, W)."""
+    return torch.cat((-F.max_pool2d(-alpha, 3, 1, 1), F.max_pool2d(alpha, 3, 1, 1)), 1)
