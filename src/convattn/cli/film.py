@@ -57,12 +57,11 @@ def upscale_moving(
     output_format: str | None,
 ) -> None:
     """Enlarge a film or an animation and show how far it is; where the output is a folder, into pictures."""
-    import warnings
-
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
     from rich.progress import Progress as Bar
 
+    from convattn.cli.notes import notes
     from convattn.errors import InputError
     from convattn.sr.batch import EXISTING
     from convattn.sr.film import Progress, upscale_film
@@ -88,8 +87,7 @@ def upscale_moving(
         MofNCompleteColumn(),
         TextColumn("{task.fields[speed]}"),
     )
-    with Bar(*columns, console=console, disable=not console.is_terminal) as bar, warnings.catch_warnings():
-        warnings.showwarning = lambda message, *_: console.print(f"Note: {message}", soft_wrap=True)
+    with Bar(*columns, console=console, disable=not console.is_terminal) as bar, notes(console):
         task = bar.add_task("Enlarging", total=None, speed="")
 
         def show(now: Progress) -> None:

@@ -1,6 +1,5 @@
 """``convattn upscale``."""
 
-import warnings
 from pathlib import Path
 from typing import Annotated
 
@@ -74,6 +73,7 @@ def upscale(
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from convattn.cli.film import is_film, upscale_moving
+    from convattn.cli.notes import notes
     from convattn.errors import InputError
     from convattn.sr.batch import plan, upscale_files
     from convattn.sr.upscaler import Upscaler
@@ -82,9 +82,11 @@ def upscale(
         raise InputError(f"The tile {tile} is neither auto nor a number of pixels.")
     moving = is_film(inputs, output)
     jobs = [] if moving else plan(inputs, output, output_format)
-    upscaler = Upscaler(
-        model, scale, device=device, precision=precision, tile=None if tile == "auto" else int(tile)
-    )
+    console = Console(stderr=True)
+    with notes(console):
+        upscaler = Upscaler(
+            model, scale, device=device, precision=precision, tile=None if tile == "auto" else int(tile)
+        )
     if moving:
         upscale_moving(
             upscaler,
@@ -100,13 +102,11 @@ def upscale(
             output_format=output_format,
         )
         return
-    console = Console(stderr=True)
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     with (
         Progress(*columns, console=console, disable=not console.is_terminal) as bar,
-        warnings.catch_warnings(),
+        notes(console),
     ):
-        warnings.showwarning = lambda message, *_: console.print(f"Note: {message}", soft_wrap=True)
         task = bar.add_task("Enlarging", total=len(jobs))
         errors = upscale_files(
             upscaler,
