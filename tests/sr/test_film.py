@@ -290,7 +290,9 @@ def test_odd_sides_are_filled_up_where_colour_is_halved(tmp_path):
     clip = make_film(tmp_path / "clip.mkv", size=(33, 25), codec="ffv1", pixel_format="yuv444p")
     upscale_film(clip, tmp_path / "even.mp4", triple, codec="h264")
     upscale_film(clip, tmp_path / "odd.mkv", triple, codec="ffv1")
+    upscale_film(clip, tmp_path / "even.mov", triple, codec="prores")
     assert pictures_of(tmp_path / "odd.mkv").shape[1:3] == (75, 99)
+    assert pictures_of(tmp_path / "even.mov").shape[1:3] == (76, 100)
 
 
 def test_pixels_that_are_not_square_stay_so(tmp_path):
