@@ -20,7 +20,7 @@ from .storage import LARGE, FileArray, check_disk, gather
 __all__ = ["enlarge"]
 
 _SHARE_OF_MEMORY = 0.25  # of what is free: for the feature maps, and again for the region that is computed
-_MOST_FOR_MAPS, _MOST_FOR_A_REGION = 2**29, 2**28  # bytes, on a CPU: with more it gets no faster
+_MOST_FOR_MAPS, _MOST_FOR_A_REGION = 2**30, 2**28  # bytes, on a CPU: with more it gets no faster
 
 Progress = Callable[[float], None]
 Stream = Iterator[tuple[Region, Tensor]]

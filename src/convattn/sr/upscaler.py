@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from convattn.errors import InputError
 
+from . import streaming, strips
 from .alpha import fill_transparent, limit_to_neighbours
 from .devices import choose_device, choose_precision, empty_cache, free_memory, is_out_of_memory
 from .exported import ExportedNetwork
@@ -37,6 +38,7 @@ _LARGEST = {torch.uint8: 255, torch.uint16: 65535}  # what stands for 1; for 1 i
 _MOST_AVERAGED = 16  # tiles that the averages behind the dynamic kernels are taken over
 _MAPS_ALIVE = 8  # peak memory of a network, in feature maps as large as its largest; 4 to 9 were measured
 _SHARE_OF_MEMORY = 0.5
+_MOST_MEMORY = 2**32  # bytes on a CPU, of which two thirds stay unused: strips are as quick and take less
 _ALWAYS_WHOLE = 256  # pixels a side; for smaller pictures nobody needs to ask how much memory there is
 
 
@@ -44,7 +46,8 @@ class Upscaler:
     """Enlarges pictures with a super-resolution network.
 
     Colour or grey, transparency, and 8 or 16 bits stay what they are. A picture that does not fit into memory
-    goes through the network in tiles (see :mod:`convattn.sr.tiles` for how little that changes).
+    goes through the network in strips, which changes nothing (see :mod:`convattn.sr.strips`), and through
+    other networks than those of this package in tiles.
 
     Example:
         >>> upscale = Upscaler("esc-nano", scale=2)
@@ -59,7 +62,7 @@ class Upscaler:
         precision: "fp32", "bf16", "fp16", or "auto", which is fp16 on CUDA and fp32 elsewhere. Where half
             precision overflows, the result is computed again in fp32.
         tile: Side in pixels of the squares that the network is shown, of which the outermost 32 or more serve
-            as context; by default as large as memory allows, so that most pictures are not cut at all.
+            as context. Quick, but not quite what the whole picture would give: see :mod:`convattn.sr.tiles`.
 
     Raises:
         InputError: There is no such model, device or precision, or the model cannot enlarge by that scale.
@@ -113,7 +116,7 @@ class Upscaler:
             The same kind of picture with the same kind of numbers; for a path, a Picture.
 
         Raises:
-            InputError: The picture is none of these, or memory does not suffice even for small tiles.
+            InputError: The picture is none of these, or memory or disk do not suffice.
         """
         progress = progress or (lambda part: None)
         if isinstance(picture, (str, os.PathLike)):
@@ -158,7 +161,55 @@ class Upscaler:
         return self._enlarge(tensor.detach(), progress)
 
     def _enlarge(self, picture: Tensor, progress: Progress) -> Tensor:
-        """Enlarge (N, bands, H, W): the colour, and apart from it alpha where it varies."""
+        """Enlarge (N, bands, H, W): whole if memory allows it, else in strips or, if it must be, in tiles."""
+        if not self._can_strip:
+            return self._enlarge_bands(picture, progress)
+        if self._fits(picture):
+            try:
+                return self._enlarge_bands(picture, progress)
+            except (MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error):
+                    raise
+            empty_cache(self.device)
+        total = len(picture)
+        enlarged = [
+            self._enlarge_in_strips(one, lambda part: progress((number + part) / total))  # noqa: B023
+            for number, one in enumerate(picture)
+        ]
+        return torch.stack(enlarged) if total > 1 else enlarged[0][None]
+
+    @property
+    def _can_strip(self) -> bool:
+        return self.tile is None and strips.takes(self.network)
+
+    def _enlarge_in_strips(self, picture: Tensor, progress: Progress) -> Tensor:
+        """Enlarge (bands, H, W), with less and less memory until it suffices."""
+        size = picture.shape[1] * self.scale, picture.shape[2] * self.scale
+        precision = self.dtype
+        for thrift in (1, 4, 16, 64):
+            try:
+                return streaming.enlarge(
+                    self.network,
+                    picture,
+                    size,
+                    device=self.device,
+                    precision=precision,
+                    thrift=thrift,
+                    progress=progress,
+                )
+            except OverflowError:
+                precision = torch.float32
+            except (MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error):
+                    raise
+            empty_cache(self.device)
+        raise InputError(
+            f"The memory of {self.device} does not suffice even for small parts of the picture; "
+            "free some, or take a smaller model or another device."
+        )
+
+    def _enlarge_bands(self, picture: Tensor, progress: Progress) -> Tensor:
+        """The colour, and apart from it alpha where it varies."""
         if picture.shape[1] in (1, 3):
             return self._run(self._apply, picture, progress)
         colour, alpha = picture[:, :-1], picture[:, -1:]
@@ -178,7 +229,7 @@ class Upscaler:
             try:
                 return self._run_in_tiles(apply, picture, side, progress)
             except (MemoryError, RuntimeError) as error:
-                if not is_out_of_memory(error):
+                if self._can_strip or not is_out_of_memory(error):
                     raise
             if side <= smallest:
                 raise InputError(
@@ -225,11 +276,17 @@ class Upscaler:
             return self.network(x, (x.shape[2] * self.scale, x.shape[3] * self.scale))
         return self.network(x)
 
+    def _fits(self, picture: Tensor) -> bool:
+        return self._affordable_side(picture) >= max(picture.shape[2:])
+
     def _affordable_side(self, picture: Tensor) -> int:
         height, width = picture.shape[2:]
         if max(height, width) <= _ALWAYS_WHOLE:
             return _ALWAYS_WHOLE
-        pixels = int(free_memory(self.device) * _SHARE_OF_MEMORY / len(picture) / self._bytes_a_pixel)
+        memory = free_memory(self.device) * _SHARE_OF_MEMORY
+        if self._can_strip and self.device.type == "cpu":
+            memory = min(memory, _MOST_MEMORY)
+        pixels = int(memory / len(picture) / self._bytes_a_pixel)
         return max(height, width) if height * width <= pixels else math.isqrt(pixels)
 
     @cached_property
