@@ -65,13 +65,13 @@ def with_network(network: nn.Module, scale: int, device: torch.device | None = N
     """Return enlargement by a network, its input continued by reflection to whole attention windows.
 
     Args:
-        network: one of this package; it is moved to the device and set to evaluation.
+        network: it is moved to the device and set to evaluation.
         scale: how many times larger results are; networks of one scale have no other.
         device: where to compute; by default the CPU.
     """
     device = device or torch.device("cpu")
     network = network.eval().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    features: Any = network.features
+    features: Any = getattr(network, "features", network)
 
     @torch.no_grad()
     def enlarge(low: Tensor) -> Tensor:
@@ -80,7 +80,7 @@ def with_network(network: nn.Module, scale: int, device: torch.device | None = N
         if network.scale is None:
             high = network(x, size=(scale * height, scale * width))
         else:
-            window = features.window_size
+            window = getattr(features, "window_size", 1)
             high = network(reflect_pad(x, right=-width % window, bottom=-height % window))
         high = high[0, :, : scale * height, : scale * width]
         return high.clamp(0, 1).mul(255).round().to(torch.uint8).cpu()

@@ -168,7 +168,7 @@ def require(name: str, remedy: str = 'run: pip install "convattn[export]"') -> M
         raise InputError(f"This needs {name}, which is not installed; {remedy}.") from error
 
 
-class _Onnx:
+class _Onnx(Runtime):
     """onnxruntime, with as many threads as torch has."""
 
     def __init__(self, path: Path) -> None:
@@ -195,7 +195,7 @@ class _Onnx:
         return torch.from_numpy(y)
 
 
-class _OpenVINO:
+class _OpenVINO(Runtime):
     """OpenVINO on the processor, in float32 even where it would rather have bfloat16."""
 
     def __init__(self, path: Path) -> None:
@@ -218,10 +218,8 @@ class _OpenVINO:
         return torch.from_numpy(y)
 
 
-class _TensorRT:
+class _TensorRT(Runtime):
     """TensorRT, always on the GPU."""
-
-    metadata: Mapping[str, str] = {}
 
     def __init__(self, path: Path) -> None:
         tensorrt = require("tensorrt", "install it, or take the .onnx that the engine was made of")
@@ -229,6 +227,7 @@ class _TensorRT:
         engine = self._runtime.deserialize_cuda_engine(path.read_bytes())
         self._context = engine.create_execution_context()
         self._input, self._output = (engine.get_tensor_name(index) for index in range(2))
+        self.metadata = {}  # an engine has no place for them
         self.shape = [None if side < 0 else side for side in engine.get_tensor_shape(self._input)]
         self.dtype = {"FLOAT": torch.float32, "HALF": torch.float16}[
             engine.get_tensor_dtype(self._input).name
@@ -245,7 +244,7 @@ class _TensorRT:
         return result
 
 
-class _TorchExport:
+class _TorchExport(Runtime):
     """torch itself, with a graph of torch.export."""
 
     def __init__(self, path: Path) -> None:
