@@ -7,6 +7,8 @@ ESC, ESC-light, ESC-FP, ESC-XL, ESC-Real and the nano networks are found in ever
 ESC+LTE is not: spandrel's networks have one whole scale.
 """
 
+from typing import Any
+
 from torch import nn
 
 from convattn._startup import install
@@ -48,7 +50,7 @@ class ESCArch(Architecture[nn.Module]):
 
     def load(self, state_dict: StateDict) -> ImageModelDescriptor[nn.Module]:
         """Build the network that the tensors' names and shapes tell of."""
-        network = network_of(state_dict).float()
+        network: Any = network_of(state_dict).float()
         return ImageModelDescriptor(
             network,
             network.state_dict(),

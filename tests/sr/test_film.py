@@ -570,6 +570,15 @@ def test_transparency_that_lies_apart_is_said_too(tmp_path):
         upscale_film(clip, tmp_path / "big.mkv", double)
 
 
+def test_hdr_metadata_that_is_lost_is_said(tmp_path):
+    hdr = {"x265-params": "log-level=none:hdr10=1:max-cll=1000,400"}
+    clip = make_film(
+        tmp_path / "clip.mkv", codec="libx265", pixel_format="yuv420p10le", times=TIMES[:2], options=hdr
+    )
+    with pytest.warns(UserWarning, match="HDR metadata"):
+        upscale_film(clip, tmp_path / "big.mkv", double)
+
+
 def test_frames_of_a_folder_must_be_alike(tmp_path):
     from convattn.sr.pictures import Picture, write_picture
 

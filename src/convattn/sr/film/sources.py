@@ -25,7 +25,7 @@ __all__ = ["FilmFile", "Frame", "FrameFolder", "Pictures", "Source", "identity_o
 _DAMAGE = 0.5  # seconds that may be missing at the end of an undamaged film, as its header tells its length
 _OF_THE_CONTAINER = ("major_brand", "minor_version", "compatible_brands", "encoder", "duration", "bps")
 _STATISTICS = ("_statistics", "number_of_")  # of Matroska's streams
-_HDR = {"MASTERING_DISPLAY_METADATA", "CONTENT_LIGHT_LEVEL", "DYNAMIC_HDR_PLUS", "DOVI_METADATA"}
+_HDR = ("MASTERING_DISPLAY_METADATA", "CONTENT_LIGHT_LEVEL", "DYNAMIC_HDR_PLUS", "DOVI_METADATA")
 _SRGB = 13  # transfer characteristics in ITU-T H.273
 
 
@@ -124,7 +124,7 @@ class FilmFile(Source):
                     f"{path} is partly transparent; the result is not, and shows the colours beneath.",
                     stacklevel=3,
                 )
-            if not _HDR.isdisjoint(side.type.name for side in first.side_data):
+            if any(first.side_data.get(kind) for kind in _HDR):
                 warnings.warn(f"The HDR metadata of {path} is not kept; add it anew.", stacklevel=3)
         self.count = self._count()
         self.identity = identity_of(path)
