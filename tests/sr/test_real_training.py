@@ -212,6 +212,18 @@ def test_each_network_learns_from_its_own_loss(pictures: Path, tmp_path: Path) -
     torch.testing.assert_close([p.grad for p in discriminator.parameters()], list(expected))
 
 
+def test_validation_is_on_degraded_pictures(pictures: Path, tmp_path: Path) -> None:
+    recipe = _recipe(pictures, tmp_path, validation=str(pictures), steps=1)
+    train(recipe)
+    assert "psnr" in (tmp_path / "csv/version_0/metrics.csv").read_text()
+    first, second = list(RealTraining.validation(recipe)), list(RealTraining.validation(recipe))
+    for pair, again, plain in zip(first, second, Training.validation(recipe), strict=True):
+        assert torch.equal(pair.low, again.low)
+        assert pair.low.shape == plain.low.shape
+        difference = (pair.low.float() - plain.low).abs().mean()
+        assert 1 < difference < 60
+
+
 def test_it_starts_from_its_like_or_from_classic_features(pictures: Path, tmp_path: Path) -> None:
     classic, own = build("esc-nano", 2), build("esc-nano-real")
     for network, name in ((classic, "classic"), (own, "own")):

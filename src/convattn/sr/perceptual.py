@@ -28,6 +28,9 @@ class PerceptualLoss(nn.Module):
             part of the module's state.
     """
 
+    mean: Tensor
+    deviation: Tensor
+
     def __init__(self, weights: StateDict) -> None:
         super().__init__()
         for (name, _), (weight, bias) in zip(_layers(), _convolutions(weights), strict=True):

@@ -12,7 +12,7 @@ from convattn.sr.discriminator import Discriminator, adversarial_loss
 from convattn.sr.perceptual import PerceptualLoss, vgg19_weights
 from convattn.sr.recipe import Recipe
 
-from .real import Pair, RealTraining
+from .real import Patches, RealTraining
 
 __all__ = ["AdversarialTraining"]
 
@@ -37,7 +37,7 @@ class AdversarialTraining(RealTraining):
         """Return the weights of both networks."""
         return itertools.chain(super().learners(), self.discriminator.parameters())
 
-    def loss(self, batch: Pair) -> Tensor:
+    def loss(self, batch: Patches) -> Tensor:
         """Return the sum of the network's losses and the discriminator's."""
         low, high = batch
         made = self.network(low)

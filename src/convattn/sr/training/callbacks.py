@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+from collections.abc import Iterable
 from typing import Any
 
 import lightning as L
@@ -10,7 +11,7 @@ import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from convattn.sr.evaluation import evaluate, mean_scores, pairs, with_network
+from convattn.sr.evaluation import Pair, evaluate, mean_scores, with_network
 from convattn.sr.pictures import Picture, write_picture
 from convattn.sr.recipe import Recipe
 
@@ -25,9 +26,9 @@ CHECKPOINT = "last.ckpt"
 class Validation(L.Callback):
     """Measures the average on the validation pictures every so often, by the published protocol."""
 
-    def __init__(self, folder: str, recipe: Recipe) -> None:
+    def __init__(self, pairs: Iterable[Pair], recipe: Recipe) -> None:
         self.recipe = recipe
-        self.pairs = list(pairs(folder, recipe.scale, pipeline="uint8"))
+        self.pairs = list(pairs)
         self.psnr: float | None = None
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: Training, *_: Any) -> None:  # type: ignore[override]

@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from convattn.errors import InputError
 from convattn.sr.data import PatchStream, PictureFolder, make_pair
+from convattn.sr.evaluation import Pair, pairs
 from convattn.sr.layouts import StateDict
 from convattn.sr.recipe import Recipe
 from convattn.sr.resize import resize_bicubic
@@ -70,6 +71,11 @@ class Training(L.LightningModule):
             raise InputError(
                 f"The weights {path} are of another network and cannot start this one."
             ) from error
+
+    @classmethod
+    def validation(cls, recipe: Recipe) -> Iterator[Pair]:
+        """What to measure the network on."""
+        return pairs(str(recipe.validation), recipe.scale, pipeline="uint8")
 
     def stream(self, **place: int) -> IterableDataset[Any]:
         """The endless stream of batches.

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from torch import Generator, Tensor, nn
 
 from convattn.sr.data import PatchStream
 from convattn.sr.degradation import Degradation, degrade, sharpen
+from convattn.sr.evaluation import Pair
 from convattn.sr.layouts import StateDict
 from convattn.sr.recipe import Recipe
 
@@ -17,7 +19,7 @@ from .classic import Training
 
 __all__ = ["CropStream", "DegradedPairs", "RealTraining"]
 
-Pair = tuple[Tensor, Tensor]
+Patches = tuple[Tensor, Tensor]
 
 
 class RealTraining(Training):
@@ -41,16 +43,26 @@ class RealTraining(Training):
             features = {key: tensor for key, tensor in weights.items() if key.startswith("features.")}
             network.load_state_dict(network.state_dict() | features)
 
-    def stream(self, *, first_step: int, **place: int) -> PatchStream:
+    @classmethod
+    def validation(cls, recipe: Recipe) -> Iterator[Pair]:
+        """What to measure the network on: each picture degraded in the same way every time."""
+        for number, pair in enumerate(super().validation(recipe)):
+            target = sharpen(pair.high[None] / 255)
+            generator = Generator().manual_seed(number)
+            low = degrade(target, Degradation(scale=recipe.scale), generator=generator)
+            low, high = ((x[0] * 255).round().to(torch.uint8) for x in (low, target))
+            yield replace(pair, low=low, high=high)
+
+    def stream(self, **place: int) -> PatchStream:
         """The endless stream of crops, from the first step that shares its pool with the given one."""
         recipe = self.recipe
+        place["first_step"] -= place["first_step"] % recipe.pooled_steps
         return CropStream(
             self.pictures,
             scale=recipe.scale,
             patch=recipe.crop,
             batch=recipe.batch // recipe.patches,
             seed=recipe.seed,
-            first_step=first_step - first_step % recipe.pooled_steps,
             **place,
         )
 
@@ -61,7 +73,7 @@ class RealTraining(Training):
             crops, self.recipe, first_step=self.global_step, rank=self.global_rank, device=self.device
         )
 
-    def make_pair(self, batch: Pair) -> Pair:
+    def make_pair(self, batch: Patches) -> Patches:
         """Return the batch, which is made of pairs."""
         return batch
 
@@ -110,7 +122,7 @@ class DegradedPairs:
         self.crops, self.recipe = crops, recipe
         self.first_step, self.rank, self.device = first_step, rank, device
 
-    def __iter__(self) -> Iterator[Pair]:
+    def __iter__(self) -> Iterator[Patches]:
         crops, steps = iter(self.crops), self.recipe.pooled_steps
         for pool_start in itertools.count(self.first_step - self.first_step % steps, steps):
             made = [self._make(next(crops), step) for step in range(pool_start, pool_start + steps)]
@@ -120,13 +132,13 @@ class DegradedPairs:
                 if step >= self.first_step:
                     yield _channels_last(low[chosen]), _channels_last(high[chosen])
 
-    def _make(self, crops: Tensor, step: int) -> Pair:
+    def _make(self, crops: Tensor, step: int) -> Patches:
         """Sharpen crops, degrade them and cut patches."""
         generator, scale = self._generator(step, 0), self.recipe.scale
         high = sharpen(crops.to(self.device) / 255)
         low = degrade(high, Degradation(scale=scale), generator=generator)
         places = self.recipe.crop - self.recipe.patch + 1
-        patches: list[Pair] = []
+        patches: list[Patches] = []
         for _ in range(self.recipe.patches):
             for one_low, one_high in zip(low, high, strict=True):
                 top, left = torch.randint(places, (2,), generator=generator).tolist()

@@ -52,7 +52,7 @@ def train(recipe: Recipe) -> Path:
     if recipe.start_from and not checkpoint:
         kind.start_from(network, recipe.start_from)
     pictures = PictureFolder(recipe.data, smallest=kind.smallest_picture(recipe), memory=recipe.memory)
-    validation = Validation(recipe.validation, recipe) if recipe.validation else None
+    validation = Validation(kind.validation(recipe), recipe) if recipe.validation else None
     _record(recipe)
 
     training, keeper = kind(recipe, network, pictures), Keeper(recipe)
