@@ -5,7 +5,7 @@ from torch import Tensor
 
 from .exporting import is_exporting
 
-__all__ = ["reflect_pad"]
+__all__ = ["fold_reflection", "reflect_pad"]
 
 
 def reflect_pad(x: Tensor, *, left: int = 0, right: int = 0, top: int = 0, bottom: int = 0) -> Tensor:
@@ -27,6 +27,24 @@ def reflect_pad(x: Tensor, *, left: int = 0, right: int = 0, top: int = 0, botto
     for axis, before, after in ((2, top, bottom), (3, left, right)):
         if is_exporting() or before or after:  # an exported graph must not depend on the traced size
             x = x.index_select(axis, _reflected(x.shape[axis], before, after, x.device))
+    return x
+
+
+def fold_reflection(x: Tensor, height: int, width: int) -> Tensor:
+    """Add each pixel that :func:`reflect_pad` made on the right and below to the one it was made from.
+
+    Args:
+        x: (N, C, H, W), for example the gradient of a padded map.
+        height: Rows before padding.
+        width: Columns before padding.
+
+    Returns:
+        (N, C, height, width): what the transposed linear map of the padding gives.
+    """
+    for axis, size in ((2, height), (3, width)):
+        inside, outside = x.tensor_split((size,), axis)
+        source = _reflected(size, 0, outside.shape[axis], x.device)[size:]
+        x = inside.index_add(axis, source, outside) if len(source) else inside
     return x
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils._triton import has_triton
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from . import native
+from . import gpu, native
 from .exporting import is_exporting
 from .padding import reflect_pad
 
@@ -169,6 +169,7 @@ def _window_of(table: Tensor) -> int:
 def _choose(q: Tensor, k: Tensor, v: Tensor, table: Tensor) -> str:
     """Compiled kernels where they apply, flex attention on a GPU, torch's fused attention everywhere else.
 
+    On a GPU "triton" has not been timed against "flex" yet, so it is not chosen but left to be asked for.
     Only on a CPU that learns the bias, fused attention falls back to a form slower than the definition.
     """
     if is_exporting():
@@ -198,5 +199,6 @@ BACKENDS: dict[str, Backend] = {
     "reference": _by_windows(_reference),
     "sdpa": _by_windows(_sdpa),
     "flex": _by_windows(_flex),
+    "triton": gpu.window_attention_or(_by_windows(_sdpa)),
     "native": native.register(native.window_attention, otherwise=_by_windows(_sdpa)),
 }
