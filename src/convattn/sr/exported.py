@@ -112,11 +112,10 @@ class ExportedNetwork(nn.Module):
         try:
             return self._runtime(x.to(self._runtime.dtype)).to(x)
         except Exception as error:  # each runtime has errors of its own
-            reason = str(error).strip().partition("\n")[0]
-            if "alloc" in reason.lower():
-                raise MemoryError(reason) from error
+            if "alloc" in str(error).lower():
+                raise MemoryError from error
             raise InputError(
-                f"{self._name} cannot enlarge {_written(x.shape)}: {reason}; another size may suit it."
+                f"{self._name} cannot enlarge {_written(x.shape)}, perhaps another size: {_reason(error)}."
             ) from error
 
     def _measure_scale(self) -> int:
@@ -147,13 +146,14 @@ def load_exported(path: str | os.PathLike[str]) -> ExportedNetwork:
     if path.suffix == ".xml" and not path.with_suffix(".bin").is_file():
         raise InputError(f"The weights of {path} are missing; put {path.with_suffix('.bin').name} beside it.")
     try:
-        runtime = _RUNTIMES[path.suffix](path)
+        return ExportedNetwork(_RUNTIMES[path.suffix](path), path.name).eval()
     except InputError:
         raise
     except Exception as error:  # damaged bytes make a reader raise anything
-        reason = str(error).strip().partition("\n")[0]
-        raise InputError(f"{path} cannot be read as a network; export it again: {reason}") from error
-    return ExportedNetwork(runtime, path.name).eval()
+        raise InputError(
+            f"{path} cannot be read as a network with one input and one output; export it again: "
+            f"{_reason(error)}."
+        ) from error
 
 
 def require(name: str, remedy: str = 'run: pip install "convattn[export]"') -> ModuleType:
@@ -284,3 +284,8 @@ SUFFIXES = tuple(_RUNTIMES)
 def _written(shape: Sequence[int | None]) -> str:
     """For example 1×3×64×any."""
     return "×".join("any" if side is None else str(side) for side in shape)
+
+
+def _reason(error: Exception) -> str:
+    """The first line of what a runtime says."""
+    return str(error).strip().partition("\n")[0].rstrip(".")
