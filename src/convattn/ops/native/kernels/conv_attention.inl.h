@@ -13,7 +13,8 @@ class ConvAttentionKernel {
         tiles_((p_.width + tile_ - 1) / tile_),
         bands_((p_.height + HEIGHT - 1) / HEIGHT),
         depth_(round_up(p_.channels, TOGETHER<O>)),
-        matrix_((radius_ + 1) * (radius_ + 2) / 2 * depth_, p_.channels) {
+        matrix_((radius_ + 1) * (radius_ + 2) / 2 * depth_, p_.channels),
+        stride_(matrix_.depth + LANES) {
     pack();
   }
 
@@ -30,6 +31,7 @@ class ConvAttentionKernel {
 
   // Pixels, whose surroundings stay in the cache from one row to the next.
   static constexpr int64_t TILE = 64, HEIGHT = 32;
+  static constexpr int64_t OUTSIDE = -1;  // a row
 
   // One octant of the kernel, (taps, in) to out.
   void pack() {
@@ -52,9 +54,13 @@ class ConvAttentionKernel {
           width(a.matrix_.columns),
           near(a.p_.dynamic_size * span * width),
           folded((a.radius_ + 1) * span * width),
-          products(PIXELS * ((a.radius_ + 1) * a.depth_ + LANES)),
+          products(PIXELS * a.stride_),
           sums(PIXELS * width),
-          dynamic(a.p_.dynamic_size * a.p_.dynamic_size * width) {
+          dynamic(a.p_.dynamic_size * a.p_.dynamic_size * width),
+          nothing(a.p_.channels) {
+      std::fill(near + 0, near + a.p_.dynamic_size * span * width, 0.0f);  // and what is outside the picture stays so
+      std::fill(folded + 0, folded + (a.radius_ + 1) * span * width, 0.0f);
+      std::memset(nothing, 0, a.p_.channels * sizeof(Number));
       pack_dynamic();
     }
 
@@ -68,8 +74,10 @@ class ConvAttentionKernel {
     }
 
     void convolve(int64_t y) {
-      read_near(y);
-      fold_rows(y);
+      for (int64_t i = 0; i < a.p_.dynamic_size; ++i)
+        add_rows(y + i - a.p_.dynamic_size / 2, OUTSIDE, near + i * span * width);
+      add_rows(y, OUTSIDE, folded);
+      for (int64_t dy = 1; dy <= a.radius_; ++dy) add_rows(y - dy, y + dy, folded + dy * span * width);
       for (int64_t x = 0; x < pixels; x += PIXELS) {
         apply_dynamic(x);
         apply_large(x);
@@ -78,34 +86,21 @@ class ConvAttentionKernel {
       }
     }
 
-    // The rows that the dynamic kernel covers.
-    void read_near(int64_t y) {
-      const int64_t size = a.p_.dynamic_size;
-      std::fill(near + 0, near + size * span * width, 0.0f);
-      for (int64_t i = 0; i < size; ++i) add_row(y + i - size / 2, near + i * span * width);
-    }
-
-    // folded[dy] is row y − dy plus row y + dy.
-    void fold_rows(int64_t y) {
-      std::fill(folded + 0, folded + (a.radius_ + 1) * span * width, 0.0f);
-      add_row(y, folded);
-      for (int64_t dy = 1; dy <= a.radius_; ++dy) {
-        add_row(y - dy, folded + dy * span * width);
-        add_row(y + dy, folded + dy * span * width);
-      }
-    }
-
-    // Pixels left − radius … left − radius + span of a row; outside the picture there is nothing to add.
-    void add_row(int64_t y, float* to) const {
-      if (y < 0 || y >= a.p_.height) return;
+    // The sum of two rows, of which pixels left − radius … left − radius + span are read as far as the picture reaches.
+    void add_rows(int64_t y, int64_t other_y, float* to) const {
       const int64_t start = left - a.radius_;
       const int64_t first = std::max<int64_t>(0, -start), last = std::min(span, a.p_.width - start);
-      const Number* from = a.p_.x.at(picture, 0, y, start + first);
-      for (int64_t x = first; x < last; ++x, from += a.p_.x.column) {
+      const auto row = [&](int64_t y) {
+        const bool inside = 0 <= y && y < a.p_.height;
+        return std::pair(inside ? a.p_.x.at(picture, 0, y, start + first) : nothing + 0, inside ? a.p_.x.column : 0);
+      };
+      auto [from, step] = row(y);
+      auto [other, other_step] = row(other_y);
+      for (int64_t x = first; x < last; ++x, from += step, other += other_step) {
         float* pixel = to + x * width;
         int64_t c = 0;
-        for (; c + LANES <= a.p_.channels; c += LANES) store(pixel + c, load(pixel + c) + load(from + c));
-        for (; c < a.p_.channels; ++c) pixel[c] += to_float(from[c]);
+        for (; c + LANES <= a.p_.channels; c += LANES) store(pixel + c, load(from + c) + load(other + c));
+        for (; c < a.p_.channels; ++c) pixel[c] = to_float(from[c]) + to_float(other[c]);
       }
     }
 
@@ -127,24 +122,21 @@ class ConvAttentionKernel {
 
     // Tap (dy, dx) of the octant stands for (±dy, ±dx) and (±dx, ±dy).
     void apply_large(int64_t x) {
-      int64_t row = 0;
-      for (int64_t dy = 0; dy <= a.radius_; ++dy) {
-        const int64_t depth = (dy + 1) * a.depth_, stride = depth + LANES;
-        for (int64_t dx = 0; dx <= dy; ++dx) {  // what is too much is overwritten by the next
-          O* to = products + dx * a.depth_;
+      O* to = products;
+      for (int64_t dy = 0; dy <= a.radius_; ++dy)
+        for (int64_t dx = 0; dx <= dy; ++dx, to += a.depth_) {
           if (dx < dy) {
-            dx ? add_mirrored<true, true>(dy, dx, x, stride, to) : add_mirrored<false, true>(dy, dx, x, stride, to);
+            dx ? add_mirrored<true, true>(dy, dx, x, to) : add_mirrored<false, true>(dy, dx, x, to);
           } else {
-            dx ? add_mirrored<true, false>(dy, dx, x, stride, to) : add_mirrored<false, false>(dy, dx, x, stride, to);
+            dx ? add_mirrored<true, false>(dy, dx, x, to) : add_mirrored<false, false>(dy, dx, x, to);
           }
         }
-        multiply<O>(PIXELS, products, stride, depth, a.matrix_.from(row), width, sums, width, sums, width);
-        row += depth;
-      }
+      multiply<O>(PIXELS, products, a.stride_, a.matrix_.depth, a.matrix_.from(0), width, sums, width, sums, width);
     }
 
+    // What is too much after the last channel is overwritten by the next tap, or lies before the next pixel.
     template <bool ASIDE, bool OFF_DIAGONAL>
-    INLINE void add_mirrored(int64_t dy, int64_t dx, int64_t x, int64_t stride, O* to) const {
+    INLINE void add_mirrored(int64_t dy, int64_t dx, int64_t x, O* to) const {
       const int64_t centre = (x + a.radius_) * width;
       for (int64_t c = 0; c < a.p_.channels; c += LANES) {
         const float* right = folded + dy * span * width + centre + dx * width + c;
@@ -156,7 +148,7 @@ class ConvAttentionKernel {
           Vector sum = load(right + p * width);
           if (ASIDE) sum += load(left + p * width);
           if (OFF_DIAGONAL) sum += load(far_right + p * width) + load(far_left + p * width);
-          store(to + p * stride + c, sum);
+          store(to + p * a.stride_ + c, sum);
         }
       }
     }
@@ -166,13 +158,15 @@ class ConvAttentionKernel {
     const int64_t width;           // channels, padded
     const Buffer<float> near;      // (dynamic_size, span, channels)
     const Buffer<float> folded;    // (radius + 1, span, channels)
-    const Buffer<O> products;      // (PIXELS, (dy + 1) · channels + LANES)
+    const Buffer<O> products;      // (PIXELS, taps · channels + LANES)
     const Buffer<float> sums;      // (PIXELS, channels)
     const Buffer<float> dynamic;   // (dynamic_size², channels)
+    const Buffer<Number> nothing;  // a pixel
   };
 
   const ConvAttention<Number> p_;
   const int64_t radius_, tile_, tiles_, bands_;
   const int64_t depth_;  // channels, padded
   Matrix<O> matrix_;
+  const int64_t stride_;  // of a pixel among the products
 };

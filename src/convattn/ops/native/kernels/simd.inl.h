@@ -64,13 +64,29 @@ using Operand = float;
 template <class O>
 constexpr int TOGETHER = 4 / sizeof(O);
 
+template <class O>
+INLINE Vector load_lanes(const O* from) {
+  return load(reinterpret_cast<const float*>(from));
+}
+
+template <class O>
+INLINE void store_lanes(O* to, Vector lanes) {
+  store(reinterpret_cast<float*>(to), lanes);
+}
+
 INLINE Vector broadcast(const float* lane) { return splat(*lane); }
 
 INLINE Vector multiply_add(Vector a, Vector b, Vector sum, float) { return a * b + sum; }
 
-INLINE Vector load_lanes(const float* from) { return load(from); }
+template <class O>
+INLINE Vector side_by_side(const Vector (&numbers)[1]) {
+  return numbers[0];
+}
 
-INLINE void store_lanes(float* to, const Vector (&numbers)[1]) { store(to, numbers[0]); }
+template <class O>
+INLINE Vector ones() {
+  return (Vector)(Integers{} + (sizeof(O) == 2 ? 0x3f803f80 : 0x3f800000));
+}
 
 #if BFLOAT16_PRODUCTS
 INLINE Vector broadcast(const BFloat16* lane) {
@@ -83,12 +99,11 @@ INLINE Vector multiply_add(Vector a, Vector b, Vector sum, BFloat16) {
   return (Vector)_mm512_dpbf16_ps((__m512)sum, (__m512bh)a, (__m512bh)b);
 }
 
-INLINE Vector load_lanes(const BFloat16* from) { return load(reinterpret_cast<const float*>(from)); }
-
-// Of numbers that are not negative.
-INLINE void store_lanes(BFloat16* to, const Vector (&numbers)[2]) {
-  const Integers low = (Integers)numbers[0] + 0x8000, high = (Integers)numbers[1] + 0x8000;
-  store(reinterpret_cast<float*>(to), (Vector)(((low >> 16) & 0xffff) | (high & -0x10000)));
+// Cut off, not rounded.
+template <class O>
+INLINE Vector side_by_side(const Vector (&numbers)[2]) {
+  const Integers low = (Integers)numbers[0] >> 16;
+  return (Vector)_mm512_mask_blend_epi16(0xaaaaaaaa, (__m512i)low, (__m512i)numbers[1]);
 }
 #endif
 

@@ -35,8 +35,8 @@ class WindowAttentionKernel {
  private:
   using O = Operand<Number>;
 
-  static constexpr int KEYS = 8;                             // scored at once
-  static constexpr int VALUES = REGISTERS == 32 ? 16 : 8;    // components of a value summed at once
+  static constexpr int KEYS = REGISTERS == 32 ? 8 : 4;     // scored at once
+  static constexpr int VALUES = REGISTERS == 32 ? 16 : 8;  // components of a value summed at once
   static constexpr float LOG2E = 1.4426950408889634f;
   static constexpr float SAFE = 80;  // sums of 2^±80 neither overflow nor lose anything
 
@@ -147,22 +147,26 @@ class WindowAttentionKernel {
         for (int64_t x = 0; x < a.row_keys_; x += KEYS) {
           Vector score[KEYS];
           scores<PLAIN>(y, x, score);
-          UNROLL(8)
-          for (int k = 0; k < KEYS; k += N) {
-            Vector weight[N];
-            UNROLL(2)
-            for (int i = 0; i < N; ++i) {
-              const Vector power = score[k + i];
-              weight[i] = exp2<O>(PLAIN ? power : at_least_smallest_exponent(power));
-              total += weight[i];
-            }
-            store_lanes(weights + (x + k) * LANES, weight);
-          }
+          weigh<PLAIN>(x, score, total);
         }
         for (int64_t c = 0; c < a.value_dim_; c += VALUES) accumulate(y, c);
       }
       const Vector factor = 1 / total;
       for (int64_t c = 0; c < a.value_dim_; ++c) store(sums + c * LANES, load(sums + c * LANES) * factor);
+    }
+
+    template <bool PLAIN>
+    INLINE void weigh(int64_t x, const Vector (&score)[KEYS], Vector& total) const {
+      UNROLL(8)
+      for (int k = 0; k < KEYS; k += N) {
+        Vector weight[N];
+        UNROLL(2)
+        for (int i = 0; i < N; ++i)
+          weight[i] = exp2<O>(PLAIN ? score[k + i] : at_least_smallest_exponent(score[k + i]));
+        const Vector lanes = side_by_side<O>(weight);
+        total = multiply_add(lanes, ones<O>(), total, O());
+        store_lanes(weights + (x + k) * LANES, lanes);
+      }
     }
 
     void subtract_greatest() {
