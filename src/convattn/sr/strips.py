@@ -77,23 +77,21 @@ def enlarge(
         Regions of the picture, strip by strip, and their enlargements (1, 3, h, w), not clamped, which belong
         where :func:`convattn.sr.maps.target_of` says.
     """
-    body, area = network.features, math.prod(picture.size)
-    strips = _cut(picture.size, memory // _bytes_a_pixel(_widest(body)), body.window_size)
-    width = max(_widest(body), _width_of_result(network, math.prod(size) / area))
-    last = _cut(picture.size, memory // _bytes_a_pixel(width), body.window_size)
-    stores = sum(len(block.layers) + 1 for block in body.blocks)
-    done = itertools.count(1)
-    ticks = stores * sum(map(len, strips)) + sum(map(len, last))
+    body, weight = network.features, network.features.shallow.weight
+    numbers = memory // (4 * _MAPS_ALIVE)  # of a map at its widest
+    strips = _cut(picture.size, numbers // _widest(body), body.window_size)
+    width = max(_widest(body), _width_of_result(network, math.prod(size) / math.prod(picture.size)))
+    last = list(itertools.chain(*_cut(picture.size, numbers // width, body.window_size)))
+    stores = sum(len(block.layers) + 1 for block in body.blocks)  # type: ignore
+    total, done = stores * sum(map(len, strips)) + len(last), itertools.count(1)
 
     def tick() -> None:
-        progress(next(done) / ticks)
+        progress(next(done) / total)
 
-    weight = body.shallow.weight
-    shape = (*picture.size, body.dim)
     dtype = np.float64 if weight.dtype == torch.float64 else np.float32
-    passes = _Passes(strips, lambda: allocate(shape, dtype), weight, tick)
+    passes = _Passes(strips, lambda: allocate((*picture.size, body.dim), dtype), weight, tick)
     result = _result(network, picture, size, passes)
-    for region in itertools.chain(*last):
+    for region in last:
         yield region, result.read(region)
         tick()
 
@@ -118,10 +116,6 @@ def _cut(size: tuple[int, int], pixels: int, window: int) -> list[list[Region]]:
 
 def _part(start: int, length: int, whole: int) -> slice:
     return slice(start, min(start + length, whole))
-
-
-def _bytes_a_pixel(channels: int) -> int:
-    return _MAPS_ALIVE * 4 * channels
 
 
 def _widest(module: nn.Module) -> int:
@@ -157,6 +151,7 @@ class _Passes:
         """
         array = self.allocate()
         stored = Map(x.size, lambda region: _tensor(array[region]).to(self.weight.device))
+        derived = averaged(stored) if averaged else stored
         total = torch.zeros((), dtype=torch.float64)
         # Averaged one strip behind: there is all that it depends on, and it is still at hand.
         for strip, before in zip([*self.strips, []], [[], *self.strips], strict=True):
@@ -164,7 +159,7 @@ class _Passes:
                 array[region] = _numbers(x.read(region).to(self.weight.dtype))
                 self.done()
             for region in before if averaged else []:
-                total = total + averaged(stored).read(region).sum(3).cpu().double().sum(2)
+                total = total + derived.read(region).sum(3).cpu().double().sum(2)
         return stored, total[..., None, None] / math.prod(x.size)
 
 
@@ -198,7 +193,7 @@ def _features(network: Features, picture: Map, passes: _Passes) -> Map:
     shallow = x = local(network.shallow, picture, halo=_halo(network.shallow))
     large_kernel = network.large_kernel()
     for block in network.blocks:
-        x = _block(block, x, large_kernel, network.window_size, passes)
+        x = _block(block, x, large_kernel, network.window_size, passes)  # type: ignore[arg-type]
     halo = _halo(network.deep)
     return local(lambda shallow, x: shallow + network.deep(network.norm(x)), shallow, x, halo=halo)
 
@@ -208,7 +203,7 @@ def _block(block: Block, skip: Map, large_kernel: Any, window: int, passes: _Pas
     x = local(lambda x: block.ffn(block.norm_ffn(x)), skip, halo=_halo(block.ffn))
     x = local(lambda x: x + block.attention(block.norm_attention(x)), x, window=window)
     for layer in block.layers:
-        x = _layer(layer, x, large_kernel, passes)
+        x = _layer(layer, x, large_kernel, passes)  # type: ignore[arg-type]
     halo = _halo(block.conv_out)
     x = local(lambda skip, x: skip + block.conv_out(block.norm_out(x)), skip, x, halo=halo)
     return passes.store(x)[0]
@@ -232,7 +227,8 @@ def _told(predictor: KernelPredictor, average: Tensor) -> Iterator[None]:
     """Meanwhile, the predictor is shown a map of one pixel, the average, in place of what it is given."""
 
     def show(predictor: nn.Module, args: tuple[Tensor]) -> Tensor:
-        return average[:, : args[0].shape[1]].to(args[0])
+        (x,) = args
+        return average[:, : x.shape[1]].to(x.dtype).to(x.device)
 
     handle = predictor.register_forward_pre_hook(show)
     try:
