@@ -60,7 +60,7 @@ def test_flat_alpha_stays_exactly_flat_and_nothing_rings(scale):
     alpha = torch.zeros(1, 1, 12, 12)
     alpha[..., 6:] = 1
     ringing = torch.randn(1, 1, 12 * scale, 12 * scale)
-    limited = limit_to_neighbours(ringing, alpha, scale)
+    limited = limit_to_neighbours(ringing, alpha)
     assert (limited[..., : 5 * scale] == 0).all()
     assert (limited[..., 7 * scale :] == 1).all()
     edge = slice(5 * scale, 7 * scale)

@@ -17,10 +17,27 @@ def upscale(
         Path,
         typer.Option("--output", "-o", help="A folder; for one picture it may be the name of the result."),
     ],
-    scale: Annotated[int, typer.Option("--scale", "-s", min=1, help="How many times larger: 2, 3 or 4.")] = 2,
+    scale: Annotated[
+        float | None,
+        typer.Option(
+            "--scale", "-s", help="How many times larger, 1 to 30; by default the model's own, or 2."
+        ),
+    ] = None,
+    width: Annotated[int | None, typer.Option(help="In place of a scale: most pixels across.")] = None,
+    height: Annotated[int | None, typer.Option(help="In place of a scale: most pixels down.")] = None,
+    size: Annotated[
+        str | None, typer.Option(metavar="WIDTHxHEIGHT", help="In place of a scale: what results fit in.")
+    ] = None,
+    exact: Annotated[bool, typer.Option("--exact", help="Stretch results to the whole of the size.")] = False,
     model: Annotated[
-        str, typer.Option("--model", "-m", help="A bundled model, a weights file, or a Hugging Face Hub id.")
-    ] = "esc-nano",
+        str | None,
+        typer.Option(
+            "--model",
+            "-m",
+            help="A bundled model, a weights file, or a Hugging Face Hub id; by default esc-nano at scale 2, "
+            "3 or 4, and esc-nano-lte at any other.",
+        ),
+    ] = None,
     output_format: Annotated[
         str | None,
         typer.Option(
@@ -53,6 +70,9 @@ def upscale(
 ) -> None:
     """Enlarge pictures and film: convattn upscale photo.jpg -o large.png --scale 4.
 
+    By any scale (--scale 2.7) or to a size: --width 1920, --height 1080 or
+    --size 1920x1080 keep the shape of the picture, --exact stretches it.
+
     Reads PNG, JPEG, WebP, TIFF, AVIF and GIF; writes all but GIF.
     Transparency, 16 bits, grey, colour profiles and metadata are kept.
     EXIF orientation is applied. Of an animation only the first frame is
@@ -76,8 +96,16 @@ def upscale(
     from convattn.cli.notes import notes
     from convattn.errors import InputError
     from convattn.sr.batch import plan, upscale_files
+    from convattn.sr.sizes import parse_size
     from convattn.sr.upscaler import Upscaler
+    from convattn.sr.weights import bundled
 
+    if size is not None and (height, width) != (None, None):
+        raise InputError("Give --size, or --width and --height, not both.")
+    sides = parse_size(size) if size is not None else (height, width)
+    sides = None if sides == (None, None) else sides
+    if scale is None and sides is None and (model is None or len(bundled().get(model, [])) > 1):
+        scale = 2
     if tile != "auto" and not tile.isdecimal():
         raise InputError(f"The tile {tile} is neither auto nor a number of pixels.")
     moving = is_film(inputs, output)
@@ -85,14 +113,20 @@ def upscale(
     console = Console(stderr=True)
     with notes(console):
         upscaler = Upscaler(
-            model, scale, device=device, precision=precision, tile=None if tile == "auto" else int(tile)
+            model,
+            scale,
+            size=sides,
+            exact=exact,
+            device=device,
+            precision=precision,
+            tile=None if tile == "auto" else int(tile),
         )
     if moving:
         upscale_moving(
             upscaler,
             inputs,
             output,
-            label=f"{model} {scale} {precision} {tile}",
+            label=f"{model} {upscaler.enlargement} {precision} {tile}",
             codec=codec,
             crf=crf,
             fps=fps,

@@ -70,17 +70,17 @@ def _halved(weighted: Tensor, weight: Tensor, times: int = 1) -> tuple[Tensor, T
     return weighted, weight
 
 
-def limit_to_neighbours(enlarged: Tensor, alpha: Tensor, scale: int) -> Tensor:
+def limit_to_neighbours(enlarged: Tensor, alpha: Tensor) -> Tensor:
     """Keep enlarged alpha between the extremes of the 3×3 pixels around each source pixel.
 
     What is opaque all around stays exactly opaque, and what is clear exactly clear.
 
     Args:
-        enlarged: (N, 1, scale · H, scale · W).
+        enlarged: (N, 1, H', W').
         alpha: What it was made of, (N, 1, H, W).
-        scale: How many times larger it is.
     """
-    return enlarged.clamp(*F.interpolate(extremes_around(alpha), scale_factor=scale).split(1, 1))
+    extremes = F.interpolate(extremes_around(alpha), enlarged.shape[2:], mode="nearest-exact")
+    return enlarged.clamp(*extremes.split(1, 1))
 
 
 def extremes_around(alpha: Tensor) -> Tensor:

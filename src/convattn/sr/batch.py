@@ -107,7 +107,7 @@ def _upscale_file(
         raise InputError(f"{job.target} exists already; say whether to skip or overwrite what exists.")
     picture = read_picture(job.source)
     height, width = picture.pixels.shape[:2]
-    check_size(job.target, height * upscaler.scale, width * upscaler.scale)
+    check_size(job.target, *upscaler.size_of(height, width))
     write_picture(upscaler(picture, progress=progress), job.target, quality=quality)
 
 

@@ -22,8 +22,9 @@ from .devices import choose_device, choose_precision, empty_cache, free_memory, 
 from .exported import ExportedNetwork
 from .foreign import ForeignNetwork
 from .pictures import Picture, read_picture
+from .sizes import Enlargement
 from .tiles import SharedAverages, cut
-from .weights import from_pretrained
+from .weights import bundled, from_pretrained
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -50,19 +51,27 @@ class Upscaler:
     other networks than those of this package in tiles.
 
     Example:
-        >>> upscale = Upscaler("esc-nano", scale=2)
+        >>> upscale = Upscaler(scale=2)
         >>> upscale(np.zeros((30, 20, 3), np.uint8)).shape
         (60, 40, 3)
+        >>> upscale = Upscaler(size=(None, 50))
+        >>> upscale(np.zeros((30, 20, 3), np.uint8)).shape
+        (75, 50, 3)
 
     Args:
         model: What :func:`convattn.sr.weights.from_pretrained` takes: the name of bundled weights, a file or
             a Hub id. Or a network, (N, 3, H, W) in [0, 1] to (N, 3, s·H, s·W), which is moved to the device.
-        scale: How many times larger pictures become. May be left out where the model settles it.
+            By default esc-nano at its scales and esc-nano-lte for all others.
+        scale: How many times larger pictures become, 1 to 30; or (height, width) of which each has its own.
+            May be left out where the model settles it.
+        size: In place of a scale, (height, width) that results keep within, one of which may be None.
+        exact: Whether results have that very size, stretched to it.
         device: "auto" or a device of torch.
         precision: "fp32", "bf16", "fp16", or "auto", which is fp16 on CUDA and fp32 elsewhere. Where half
             precision overflows, the result is computed again in fp32.
         tile: Side in pixels of the squares that the network is shown, of which the outermost 32 or more serve
             as context. Quick, but not quite what the whole picture would give: see :mod:`convattn.sr.tiles`.
+            Networks of any scale are never shown tiles.
 
     Raises:
         InputError: There is no such model, device or precision, or the model cannot enlarge by that scale.
@@ -70,9 +79,11 @@ class Upscaler:
 
     def __init__(
         self,
-        model: str | os.PathLike[str] | nn.Module = "esc-nano",
-        scale: int | None = None,
+        model: str | os.PathLike[str] | nn.Module | None = None,
+        scale: float | tuple[float, float] | None = None,
         *,
+        size: tuple[int | None, int | None] | None = None,
+        exact: bool = False,
         device: str = "auto",
         precision: str = "auto",
         tile: int | None = None,
@@ -82,8 +93,12 @@ class Upscaler:
         self.tile = tile
         self.device = choose_device(device)
         self.dtype = choose_precision(precision, self.device)
-        network = model if isinstance(model, nn.Module) else from_pretrained(model, scale)
-        self.scale = _scale_of(network, scale)
+        wish = _wish(scale, size, exact)
+        whole_scale = wish.whole_scale if wish else None
+        model = _default_model(wish) if model is None else model
+        network = model if isinstance(model, nn.Module) else from_pretrained(model, whole_scale)
+        self.scale: int | None = getattr(network, "scale", whole_scale)
+        self.enlargement = _enlargement(self.scale, wish)
         if self.dtype not in getattr(network, "dtypes", [self.dtype]):
             if precision != "auto":
                 warnings.warn(f"This model cannot compute in {precision}; fp32 is taken.", stacklevel=2)
@@ -131,6 +146,20 @@ class Upscaler:
             return self._pil_image(picture, progress)
         kind = type(picture).__name__
         raise InputError(f"A picture is a path, a PIL image, a NumPy array or a torch tensor, not {kind}.")
+
+    def size_of(self, height: int, width: int) -> tuple[int, int]:
+        """Return height and width of what a picture of some height and width becomes.
+
+        Raises:
+            InputError: The model cannot make that of such a picture.
+        """
+        size = self.enlargement.of(height, width)
+        if self.scale and size != (height * self.scale, width * self.scale):
+            raise InputError(
+                f"This model enlarges by {self.scale} only and cannot make {size[1]}x{size[0]} pixels of "
+                f"{width}x{height}; take one of any scale, such as esc-nano-lte."
+            )
+        return size
 
     def _pil_image(self, image: "Image", progress: Progress) -> "Image":
         from PIL.Image import fromarray
@@ -180,11 +209,11 @@ class Upscaler:
 
     @property
     def _can_strip(self) -> bool:
-        return self.tile is None and strips.takes(self.network)
+        return strips.takes(self.network) and (self.tile is None or self.scale is None)
 
     def _enlarge_in_strips(self, picture: Tensor, progress: Progress) -> Tensor:
         """Enlarge (bands, H, W), with less and less memory until it suffices."""
-        size = picture.shape[1] * self.scale, picture.shape[2] * self.scale
+        size = self.size_of(*picture.shape[1:])
         precision = self.dtype
         for thrift in (1, 4, 16, 64):
             try:
@@ -223,11 +252,13 @@ class Upscaler:
 
     def _run(self, apply: Apply, picture: Tensor, progress: Progress) -> Tensor:
         """In tiles as large as memory should allow and, where it does not, in smaller and smaller ones."""
+        if self.scale is None:
+            return self._run_whole(apply, picture, progress)
         side = min(self.tile or self._affordable_side(picture), max(picture.shape[2:]))
         smallest = self._step + 2 * self._context
         while True:
             try:
-                return self._run_in_tiles(apply, picture, side, progress)
+                return self._run_in_tiles(apply, picture, side, self.scale, progress)
             except (MemoryError, RuntimeError) as error:
                 if self._can_strip or not is_out_of_memory(error):
                     raise
@@ -239,13 +270,21 @@ class Upscaler:
             side = max(side // 2, smallest)
             empty_cache(self.device)
 
-    def _run_in_tiles(self, apply: Apply, picture: Tensor, side: int, progress: Progress) -> Tensor:
+    def _run_whole(self, apply: Apply, picture: Tensor, progress: Progress) -> Tensor:
+        with torch.inference_mode():
+            enlarged = _from_unit(apply(_to_unit(picture, self.device)), like=picture)
+        progress(1)
+        return enlarged
+
+    def _run_in_tiles(
+        self, apply: Apply, picture: Tensor, side: int, scale: int, progress: Progress
+    ) -> Tensor:
         height, width = picture.shape[2:]
         tiles = cut(height, width, side=side, context=self._context, step=self._step)
         averages = SharedAverages(self.network)
         averaged = tiles[:: math.ceil(len(tiles) / _MOST_AVERAGED)] if len(tiles) > 1 and averages else []
         parts = (done / (len(averaged) + len(tiles)) for done in itertools.count(1))
-        enlarged = picture.new_empty(*picture.shape[:2], height * self.scale, width * self.scale)
+        enlarged = picture.new_empty(*picture.shape[:2], height * scale, width * scale)
         with torch.inference_mode(), averages.taken():
             for rows, columns in (tile.core for tile in averaged):
                 apply(_to_unit(picture[:, :, rows, columns], self.device))
@@ -254,7 +293,7 @@ class Upscaler:
             for tile in tiles:
                 rows, columns = tile.seen
                 unit = apply(_to_unit(picture[:, :, rows, columns], self.device))
-                tile.put(_from_unit(unit, like=picture), enlarged, self.scale)
+                tile.put(_from_unit(unit, like=picture), enlarged, scale)
                 progress(next(parts))
         return enlarged
 
@@ -269,12 +308,10 @@ class Upscaler:
         return enlarged.float().mean(1, keepdim=True) if x.shape[1] == 1 else enlarged.float()
 
     def _apply_to_alpha(self, alpha: Tensor) -> Tensor:
-        return limit_to_neighbours(self._apply(alpha), alpha, self.scale)
+        return limit_to_neighbours(self._apply(alpha), alpha)
 
     def _forward(self, x: Tensor) -> Tensor:
-        if getattr(self.network, "scale", self.scale) is None:  # a network of any scale
-            return self.network(x, (x.shape[2] * self.scale, x.shape[3] * self.scale))
-        return self.network(x)
+        return self.network(x) if self.scale else self.network(x, self.size_of(*x.shape[2:]))
 
     def _fits(self, picture: Tensor) -> bool:
         return self._affordable_side(picture) >= max(picture.shape[2:])
@@ -286,7 +323,8 @@ class Upscaler:
         memory = free_memory(self.device) * _SHARE_OF_MEMORY
         if self._can_strip and self.device.type == "cpu":
             memory = min(memory, _MOST_MEMORY)
-        pixels = int(memory / len(picture) / self._bytes_a_pixel)
+        result = 2 * 4 * 3 * math.prod(self.size_of(height, width)) / (height * width)
+        pixels = int(memory / len(picture) / (self._bytes_a_pixel + result))
         return max(height, width) if height * width <= pixels else math.isqrt(pixels)
 
     @cached_property
@@ -303,7 +341,8 @@ class Upscaler:
         handles = [module.register_forward_hook(look) for module in self.network.modules()]
         try:
             with torch.inference_mode():
-                self._forward(torch.zeros(1, 3, self._step, self._step, device=self.device))
+                x = torch.zeros(1, 3, self._step, self._step, device=self.device)
+                self.network(x) if self.scale else self.network(x, (self._step, self._step))
         finally:
             for handle in handles:
                 handle.remove()
@@ -347,11 +386,29 @@ def _from_unit(unit: Tensor, *, like: Tensor) -> Tensor:
     return unit.to(like.dtype).to(like.device)
 
 
-def _scale_of(network: nn.Module, scale: int | None) -> int:
-    """The scale to enlarge by, which the network must have unless it has any."""
-    own = getattr(network, "scale", None)
-    if own is None and scale is None:
-        raise InputError("This model enlarges by any scale; say by which.")
-    if own is not None and scale not in (None, own):
-        raise InputError(f"This model enlarges by {own}, not by {scale}; give scale {own} or another model.")
-    return own or scale  # type: ignore[return-value]
+def _wish(
+    scale: float | tuple[float, float] | None, size: tuple[int | None, int | None] | None, exact: bool
+) -> Enlargement | None:
+    if scale is None and size is None:
+        return None
+    return Enlargement((scale, scale) if isinstance(scale, (int, float)) else scale, size, exact)
+
+
+def _default_model(wish: Enlargement | None) -> str:
+    if wish is None or wish.whole_scale in bundled()["esc-nano"]:
+        return "esc-nano"
+    return "esc-nano-lte"
+
+
+def _enlargement(own: int | None, wish: Enlargement | None) -> Enlargement:
+    """What is wished for, which a network of one scale must have, or that scale."""
+    if wish is None and own is None:
+        raise InputError("This model enlarges by any scale; say by which, or to what size.")
+    if wish is None:
+        return Enlargement((own, own))  # type: ignore[arg-type]
+    if own and wish.scale and wish.whole_scale != own:
+        raise InputError(
+            f"This model enlarges by {own}, not by {wish}; give scale {own}, or a model of any scale such as "
+            "esc-nano-lte."
+        )
+    return wish

@@ -131,10 +131,7 @@ def from_pretrained(source: str | os.PathLike[str], scale: int | None = None) ->
     name = os.fspath(source)
     shipped = bundled()
     if name in shipped:
-        if scale not in shipped[name]:
-            scales = ", ".join(map(str, shipped[name]))
-            raise InputError(f"The weights {name} exist at scale {scales}; choose one of these scales.")
-        network = load_network(_BUNDLED / f"{name}-x{scale}.safetensors")
+        network = load_network(_BUNDLED / _file_of(name, shipped[name], scale))
     elif Path(name).expanduser().is_file():
         network = load_network(Path(name).expanduser())
     elif _is_hub_id(name):
@@ -152,12 +149,26 @@ def from_pretrained(source: str | os.PathLike[str], scale: int | None = None) ->
 
 
 def bundled() -> dict[str, list[int]]:
-    """The scales of the weights that ship with convattn, by name."""
+    """The scales of the weights that ship with convattn, by name; none for networks of any scale."""
     shipped: dict[str, list[int]] = {}
-    for file in sorted(_BUNDLED.glob("*-x*.safetensors")):
-        name, _, scale = file.stem.rpartition("-x")
-        shipped.setdefault(name, []).append(int(scale))
+    for file in sorted(_BUNDLED.glob("*.safetensors")):
+        name, scale = re.fullmatch(r"(.+?)(?:-x(\d+))?", file.stem).groups()  # type: ignore[union-attr]
+        shipped.setdefault(name, []).extend([int(scale)] if scale else [])
     return shipped
+
+
+def _file_of(name: str, scales: list[int], scale: int | None) -> str:
+    if not scales:
+        return f"{name}.safetensors"
+    if scale is None and len(scales) == 1:
+        (scale,) = scales
+    if scale not in scales:
+        choices = ", ".join(map(str, scales))
+        raise InputError(
+            f"The weights {name} exist at scale {choices}; choose one of these scales, or the weights "
+            "esc-nano-lte, which enlarge by any."
+        )
+    return f"{name}-x{scale}.safetensors"
 
 
 def transfer_scale(state_dict: Mapping[str, Tensor], scale: int) -> StateDict:

@@ -198,7 +198,7 @@ def _enlarge_rgba(rgba: Tensor, enlarge: Callable[[Tensor], Tensor]) -> Tensor:
     if bool((alpha == 1).all()):
         return torch.cat((rgb, torch.ones_like(rgb[:, :1])), 1)
     opacity = enlarge(alpha.expand(-1, 3, -1, -1)).mean(1, keepdim=True)
-    return torch.cat((rgb, limit_to_neighbours(opacity, alpha, rgb.shape[3] // rgba.shape[3])), 1)
+    return torch.cat((rgb, limit_to_neighbours(opacity, alpha)), 1)
 
 
 class AnimationFile(Pictures):
