@@ -4,6 +4,7 @@ import sys
 
 import typer
 
+from convattn.cli.bench import bench
 from convattn.cli.compare import compare
 from convattn.cli.degrade import degrade
 from convattn.cli.evaluate import evaluate
@@ -27,6 +28,7 @@ app.command()(evaluate)
 app.command()(export)
 app.command()(compare)
 app.command()(degrade)
+app.command()(bench)
 
 
 def main() -> None:

@@ -1,12 +1,13 @@
 """What a network costs: parameters, operations and the time of a forward pass."""
 
-import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import nn
+
+from convattn import timing
 
 __all__ = ["Cost", "measure_costs"]
 
@@ -41,14 +42,14 @@ def measure_costs(networks: Mapping[str, tuple[nn.Module, int]], rounds: int = 3
     """
     from ultralytics.utils.torch_utils import get_flops
 
-    milliseconds = _alternate(networks, rounds)
-    baseline = next(iter(milliseconds.values()))
+    seconds = _alternate(networks, rounds)
+    baseline = next(iter(seconds.values()))
     return {
         name: Cost(
             parameters=sum(parameter.numel() for parameter in network.parameters()),
             gflops=float(get_flops(network, side)) or float("nan"),
-            latency=float(np.median(milliseconds[name])),
-            latency_ratio=float(np.median(milliseconds[name] / baseline)),
+            latency=1e3 * float(np.median(seconds[name])),
+            latency_ratio=timing.ratio(seconds[name], baseline),
         )
         for name, (network, side) in networks.items()
     }
@@ -56,28 +57,23 @@ def measure_costs(networks: Mapping[str, tuple[nn.Module, int]], rounds: int = 3
 
 @torch.inference_mode()
 def _alternate(networks: Mapping[str, tuple[nn.Module, int]], rounds: int) -> dict[str, np.ndarray]:
-    """Milliseconds of each network's forward pass in each round."""
-    threads, warm_up = torch.get_num_threads(), 3
-    pictures = {
-        name: torch.rand(1, 3, side, side, device=next(network.parameters()).device)
-        for name, (network, side) in networks.items()
-    }
-    times = np.empty((len(networks), warm_up + rounds))
+    """Seconds of each network's forward pass in each round."""
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        for round_ in range(warm_up + rounds):
-            for row, (name, (network, _)) in enumerate(networks.items()):
-                times[row, round_] = _time_forward(network, pictures[name])
+        runs = {name: _forward(network, side) for name, (network, side) in networks.items()}
+        return timing.time_in_turns(runs, rounds, warm_up=3)
     finally:
         torch.set_num_threads(threads)
-    return dict(zip(networks, 1e3 * times[:, warm_up:], strict=True))
 
 
-def _time_forward(network: nn.Module, picture: torch.Tensor) -> float:
-    """Seconds of one forward pass."""
-    synchronize = torch.cuda.synchronize if picture.is_cuda else lambda: None
-    synchronize()
-    start = time.perf_counter()
-    network(picture)
-    synchronize()
-    return time.perf_counter() - start
+def _forward(network: nn.Module, side: int) -> Callable[[], None]:
+    """A forward pass that waits for the device."""
+    picture = torch.rand(1, 3, side, side, device=next(network.parameters()).device)
+
+    def run() -> None:
+        network(picture)
+        if picture.is_cuda:
+            torch.cuda.synchronize()
+
+    return run

@@ -1,0 +1,86 @@
+"""Forms that the same layers can be computed in."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from convattn.layers import ConvAttention, WindowAttention
+from convattn.ops.conv_attention import BACKENDS as CONV_ATTENTION
+from convattn.ops.native import operators
+from convattn.ops.window_attention import BACKENDS as WINDOW_ATTENTION
+from convattn.ops.window_attention import _by_windows, _compiled_flex
+
+__all__ = ["FORMS", "OURS", "Form"]
+
+
+@dataclass(frozen=True)
+class Form:
+    """How layers are computed; the weights and the results are the same.
+
+    Attributes:
+        backend: Of the operators that have one of this name; the others choose for themselves.
+        kernels: Whether the compiled CPU kernels may be used.
+        compiled: Whether torch compiles the whole module.
+    """
+
+    backend: str | None = None
+    kernels: bool = True
+    compiled: bool = False
+
+    @property
+    def compiles(self) -> bool:
+        """Whether torch's compiler is at work."""
+        return self.compiled or self.backend == "flex"
+
+    def is_available(self, device: str) -> bool:
+        """Whether there is such a form on a device."""
+        if self.backend == "native":
+            return device == "cpu" and operators.library is not None
+        return self.backend != "triton" or (device.startswith("cuda") and "triton" in WINDOW_ATTENTION)
+
+    def apply(self, module: nn.Module) -> None:
+        """Bring a module into this form."""
+        for layer in module.modules():
+            if isinstance(layer, (ConvAttention, WindowAttention)):
+                known = CONV_ATTENTION if isinstance(layer, ConvAttention) else WINDOW_ATTENTION
+                layer.backend = self.backend if self.backend in known else None
+        if self.compiled:
+            module.compile(dynamic=False)
+
+    @contextmanager
+    def active(self) -> Iterator[None]:
+        """What modules in this form are called in."""
+        with ExitStack() as stack:
+            if not self.kernels:
+                stack.enter_context(_replaced(vars(operators), "library", None))
+            if self.backend == "flex":
+                # By itself the operator compiles on a GPU only: a CPU needs a compiler and half a minute.
+                stack.enter_context(_replaced(WINDOW_ATTENTION, "flex", _by_windows(_compiled_flex())))
+            yield
+
+
+@contextmanager
+def _replaced(names: dict[str, Any], name: str, value: object) -> Iterator[None]:
+    known = names[name]
+    names[name] = value
+    try:
+        yield
+    finally:
+        names[name] = known
+
+
+OURS = Form()
+
+FORMS = {
+    "naive": Form("reference", kernels=False),
+    "sdpa": Form("sdpa", kernels=False),
+    "flex": Form("flex", kernels=False),
+    "compile": Form(kernels=False, compiled=True),
+    "native": Form("native"),
+    "triton": Form("triton"),
+}
+"""Forms by name: torch's own operations, with attention by its definition, fused, or as compiled flex
+attention (the default of the reference code); all of them compiled; and the kernels of this package."""

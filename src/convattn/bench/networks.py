@@ -1,0 +1,118 @@
+"""The networks that are compared: ours, and other people's as spandrel builds them, untrained."""
+
+import importlib
+import warnings
+from collections.abc import Callable
+from functools import partial
+from importlib.util import find_spec
+from typing import Any
+
+from torch import nn
+
+from convattn.errors import InputError
+from convattn.sr import networks
+from convattn.sr.networks import NETWORKS
+
+from .forms import FORMS, OURS
+from .measuring import Side
+
+__all__ = ["OTHERS", "network_side"]
+
+OTHERS: dict[str, tuple[str, Callable[[int], dict[str, Any]]]] = {
+    "swinir-light": (
+        "SwinIR",
+        lambda scale: dict(
+            upscale=scale,
+            embed_dim=60,
+            depths=[6] * 4,
+            num_heads=[6] * 4,
+            window_size=8,
+            mlp_ratio=2,
+            upsampler="pixelshuffledirect",
+        ),
+    ),
+    "dat-light": (
+        "DAT",
+        lambda scale: dict(
+            upscale=scale,
+            embed_dim=60,
+            depth=[18],
+            num_heads=[6],
+            split_size=[8, 32],
+            expansion_factor=2,
+            resi_connection="3conv",
+            upsampler="pixelshuffledirect",
+        ),
+    ),
+    "atd-light": (
+        "ATD",
+        lambda scale: dict(
+            upscale=scale,
+            embed_dim=48,
+            depths=[6] * 4,
+            num_heads=[4] * 4,
+            window_size=16,
+            category_size=128,
+            reducted_dim=8,
+            convffn_kernel_size=7,
+            mlp_ratio=1,
+            upsampler="pixelshuffledirect",
+        ),
+    ),
+    "omnisr": ("OmniSR", lambda scale: dict(up_scale=scale, num_feat=64, res_num=5, window_size=8)),
+    "craft": ("CRAFT", lambda scale: dict(upscale=scale)),
+    "plksr-tiny": (
+        "PLKSR",
+        lambda scale: dict(
+            upscaling_factor=scale, dim=64, n_blocks=12, ccm_type="DCCM", kernel_size=13, use_ea=False
+        ),
+    ),
+    "safmn": ("SAFMN", lambda scale: dict(upscaling_factor=scale, dim=36)),
+    "span": ("SPAN", lambda scale: dict(upscale=scale, num_in_ch=3, num_out_ch=3)),
+    "seemore-t": (
+        "SeemoRe",
+        lambda scale: dict(scale=scale, embedding_dim=36, num_experts=3, lr_space="exp"),
+    ),
+}
+"""Name to spandrel's architecture and, for a scale, its hyper-parameters in the paper's lightweight form."""
+
+
+def network_side(name: str, scale: int, width: int, height: int, label: str | None = None) -> Side:
+    """A network on a picture of the given size.
+
+    Args:
+        name: A key of :data:`OTHERS`, or of :data:`NETWORKS` with or without a key of :data:`FORMS`, as
+            ``esc@naive``.
+        scale: How many times larger the result is.
+        width: Of the picture.
+        height: Of the picture.
+        label: What the side is called instead.
+
+    Raises:
+        InputError: There is no such network here.
+    """
+    base, at, form = name.partition("@")
+    if base in OTHERS and not at:
+        if not find_spec("spandrel"):
+            raise InputError(
+                f'{name} is built by spandrel, which is missing: pip install "convattn[bench]"; or choose '
+                f"from {', '.join(NETWORKS)}."
+            )
+        build = partial(_other, name, scale)
+    elif base in NETWORKS and (form in FORMS or not at):
+        build = partial(networks.build, base, scale)
+    else:
+        raise InputError(
+            f"There is no network named {name!r} to measure; there are {', '.join((*NETWORKS, *OTHERS))}, "
+            f"and ours in the forms {', '.join(FORMS)}, as in esc@naive."
+        )
+    pixels = scale**2 * width * height
+    return Side(label or name, build, (1, 3, height, width), pixels, FORMS[form] if at else OURS)
+
+
+def _other(name: str, scale: int) -> nn.Module:
+    architecture, hyper_parameters = OTHERS[name]
+    module = importlib.import_module(f"spandrel.architectures.{architecture}")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # words to its authors
+        return getattr(module, architecture)(**hyper_parameters(scale))

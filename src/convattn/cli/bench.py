@@ -1,0 +1,111 @@
+"""``convattn bench``."""
+
+import re
+import shlex
+import sys
+from contextlib import ExitStack
+from enum import Enum
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from convattn.errors import InputError
+
+__all__ = ["bench"]
+
+
+class Subject(str, Enum):
+    """What is measured."""
+
+    attention = "attention"
+    conv_attention = "conv-attention"
+    networks = "networks"
+    scaling = "scaling"
+    detector = "detector"
+
+
+def bench(
+    subject: Annotated[
+        Subject,
+        typer.Argument(
+            help="attention: a window attention layer of ESC; conv-attention: a convolutional attention "
+            "layer; networks: ESC and other lightweight networks; scaling: how the cost of a pixel "
+            "changes with the size of the picture; detector: YOLO26n with C3k2_ESC."
+        ),
+    ],
+    sides: Annotated[
+        str | None,
+        typer.Option(
+            help="What is set against the first of them, parted by commas: networks, also in a form as "
+            "esc@naive or esc@flex; forms of the attention layer as naive,native; detectors."
+        ),
+    ] = None,
+    size: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WIDTHxHEIGHT",
+            help="Of the result of networks (1280x720), of the map of layers (288), of a detector's picture "
+            "(640).",
+        ),
+    ] = None,
+    scale: Annotated[int, typer.Option(min=1, help="Of networks.")] = 4,
+    largest: Annotated[
+        int | None, typer.Option(min=64, help="Side of the largest picture of scaling (1024).")
+    ] = None,
+    rounds: Annotated[int | None, typer.Option(min=1, help="How often each side is timed (7).")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="On a CPU; as many as torch takes.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    precision: Annotated[str, typer.Option(help="fp32, bf16, fp16 or auto.")] = "fp32",
+    quick: Annotated[bool, typer.Option("--quick", help="Small sizes and three rounds.")] = False,
+    csv: Annotated[Path | None, typer.Option(help="File for every figure.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="File for a picture: .png, .svg or .pdf.")] = None,
+) -> None:
+    """Measure time, memory and arithmetic, the sides taking turns: medians, spread and ratios.
+
+    Memory is the peak of a forward pass beside weights and input, on a CPU that of a process of its own.
+    """
+    import torch
+    from rich.console import Console
+
+    from convattn.bench import SUBJECTS, Plan, Setting, describe, measure, rows, tables, write_csv, write_plot
+    from convattn.files import replacing
+    from convattn.sr.devices import choose_device, choose_precision
+
+    if plot and plot.suffix.lower() not in (".png", ".svg", ".pdf"):
+        raise InputError(f"{plot} cannot be drawn: its name must end in .png, .svg or .pdf.")
+    if plot and not find_spec("matplotlib"):
+        raise InputError('Plots are drawn by matplotlib, which is missing: pip install "convattn[bench]".')
+    where = choose_device(device)
+    setting = Setting(str(where), choose_precision(precision, where), threads or torch.get_num_threads())
+    names = [name.strip() for name in sides.split(",")] if sides else None
+    cases = SUBJECTS[subject.value](Plan(_size(size), names, scale, largest, setting.device, quick))
+    about = describe(setting)
+    command = shlex.join(["convattn", *sys.argv[1:]])
+    messages, console = Console(stderr=True), Console(width=max(Console().width, 130))  # room for the table
+    with ExitStack() as stack:
+        csv_file, plot_file = (path and stack.enter_context(replacing(path)) for path in (csv, plot))
+        measured = []
+        with messages.status("") as status:
+            for case in cases:
+                results = measure(case, setting, rounds or (3 if quick else 7), status.update)
+                measured.extend(rows(case, results))
+        for table in tables(measured):
+            console.print(table)
+        console.print(f"{about}\n{command}", highlight=False, soft_wrap=True)
+        if csv_file:
+            write_csv(measured, csv_file, environment=about, command=command)
+        if plot_file:
+            write_plot(measured, plot_file, f"{about}\n{command}")
+
+
+def _size(text: str | None) -> tuple[int, int] | None:
+    """Width and height of ``288`` or ``1280x720``."""
+    if text is None:
+        return None
+    match = re.fullmatch(r"(\d+)(?:[x×](\d+))?", text)
+    width, height = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
+    if not width or not height:
+        raise InputError(f"{text} is no size: give pixels such as 288 or 1280x720, at least 1.")
+    return width, height

@@ -1,0 +1,40 @@
+"""Timing several things fairly: they take turns."""
+
+import time
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+__all__ = ["ratio", "time_in_turns"]
+
+
+def time_in_turns(
+    runs: Mapping[str, Callable[[], object]],
+    rounds: int,
+    *,
+    warm_up: int = 1,
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[str, np.ndarray]:
+    """Time each run once a round, so that whatever else slows the machine falls on all of them alike.
+
+    Args:
+        runs: Name to what is timed; it returns once the work is done.
+        rounds: How often each is timed.
+        warm_up: Rounds before those.
+        clock: Gives seconds.
+
+    Returns:
+        Name to the seconds of each round.
+    """
+    seconds = {name: np.empty(warm_up + rounds) for name in runs}
+    for round_ in range(warm_up + rounds):
+        for name, run in runs.items():
+            start = clock()
+            run()
+            seconds[name][round_] = clock() - start
+    return {name: values[warm_up:] for name, values in seconds.items()}
+
+
+def ratio(first: np.ndarray, other: np.ndarray) -> float:
+    """How often ``other`` goes into ``first``: median over the rounds, in which both met the same load."""
+    return float(np.median(first / other))

@@ -1,0 +1,148 @@
+import csv
+import importlib
+import sys
+from pathlib import Path
+
+import pytest
+
+from convattn.bench import memory
+from convattn.cli import main
+
+
+def _bench(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
+    """The exit status of ``convattn bench`` on one thread of the processor."""
+    where = ("--device", "cpu", "--threads", "1")
+    monkeypatch.setattr(sys, "argv", ["convattn", "bench", *map(str, (*arguments, *where))])
+    with pytest.raises(SystemExit) as exit_:
+        main()
+    return int(exit_.value.code or 0)
+
+
+@pytest.fixture
+def _same_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Instead of a process for each side."""
+    monkeypatch.setattr(memory, "peak", lambda side, setting: 1000)
+
+
+def test_a_table_a_csv_and_a_plot(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("matplotlib")
+    table, plot = tmp_path / "table.csv", tmp_path / "plot.png"
+    sides = ("attention", "--quick", "--size", "64x40", "--sides", "naive,sdpa")
+    assert _bench(monkeypatch, *sides, "--csv", table, "--plot", plot) == 0
+    out = capsys.readouterr().out
+    assert "window attention, 32×32 pixels" in out
+    assert "convattn bench attention --quick" in out
+    naive, sdpa = csv.DictReader(table.read_text(encoding="utf-8").splitlines())
+    assert (naive["name"], sdpa["name"]) == ("naive", "sdpa")
+    assert float(naive["times_as_fast"]) == float(naive["times_less_memory"]) == 1
+    assert float(sdpa["times_less_memory"]) > 1
+    assert float(naive["gmacs"]) == float(sdpa["gmacs"]) > 0
+    assert naive["input"] == "1x64x40x64"
+    assert naive["rounds"] == "3"
+    assert naive["command"].startswith("convattn bench attention --quick")
+    assert "1 thread" in naive["environment"]
+    assert plot.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.usefixtures("_same_memory")
+@pytest.mark.parametrize(
+    ("arguments", "names"),
+    [
+        (["conv-attention", "--size", "40"], ["torch", "ours", "window attention"]),
+        (
+            ["networks", "--size", "96x64", "--sides", "esc-nano,esc-nano@naive"],
+            ["esc-nano", "esc-nano@naive"],
+        ),
+        (["networks", "--size", "32", "--scale", "2", "--sides", "safmn, span"], ["safmn", "span"]),
+        (["scaling", "--quick", "--sides", "esc-nano"], ["64×64", "128×128"]),
+        (
+            ["detector", "--size", "64x32", "--sides", "yolo26n,yolo26n-C3k2_ESC"],
+            ["yolo26n", "yolo26n-C3k2_ESC"],
+        ),
+    ],
+)
+def test_every_subject(
+    arguments: list[str],
+    names: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if "safmn" in arguments[-1]:
+        pytest.importorskip("spandrel")
+    if "detector" in arguments:
+        pytest.importorskip("ultralytics")
+    table = tmp_path / "table.csv"
+    plot = tmp_path / "plot.svg"
+    assert _bench(monkeypatch, *arguments, "--rounds", 1, "--csv", table, "--plot", plot) == 0
+    rows = list(csv.DictReader(table.read_text(encoding="utf-8").splitlines()))
+    assert [row["name"] for row in rows] == names
+    assert all(float(row["latency_ms"]) > 0 and float(row["gmacs"]) > 0 for row in rows)
+    assert not any(row["failure"] for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["networks", "--sides", "esc,swinir"],
+            "There is no network named 'swinir' to measure; there are esc, ",
+        ),
+        (["networks", "--sides", "esc@quick"], "There is no network named 'esc@quick'"),
+        (["attention", "--sides", "triton"], "The form 'triton' is not there to measure; there are naive"),
+        (["networks", "--size", "0"], "0 is no size"),
+        (["networks", "--size", "wide"], "wide is no size"),
+        (["networks", "--size", "1281x720"], "cannot be the result of a network of scale 4"),
+        (["detector", "--size", "100"], "multiples of 32"),
+        (["detector", "--sides", "yolo99z"], "yolo99z.yaml cannot be loaded"),
+        (["attention", "--precision", "fp8"], "There is no precision fp8"),
+        (["attention", "--csv", "nowhere/table.csv"], "nowhere/table.csv cannot be written"),
+        (["attention", "--plot", "nowhere/plot.png"], "nowhere/plot.png cannot be written"),
+        (["attention", "--plot", "plot.txt"], "its name must end in .png, .svg or .pdf"),
+    ],
+)
+def test_bad_input_is_one_sentence_before_anything_is_measured(
+    arguments: list[str],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("convattn.bench.measure", lambda *_: pytest.fail("measured"))
+    if "detector" in arguments:
+        pytest.importorskip("ultralytics")
+    assert _bench(monkeypatch, *arguments) == 1
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.startswith("convattn: ")
+    assert error.count("\n") == 1
+
+
+def test_no_gpu_is_one_sentence(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "argv", ["convattn", "bench", "attention", "--device", "cuda:99"])
+    with pytest.raises(SystemExit):
+        main()
+    assert "The device cuda:99 is not usable here" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "module", "extra"),
+    [
+        (["networks", "--sides", "safmn"], "spandrel", "bench"),
+        (["detector"], "ultralytics", "yolo"),
+        (["attention", "--plot", "plot.png"], "matplotlib", "bench"),
+    ],
+)
+def test_what_is_missing_is_named_with_its_extra(
+    arguments: list[str],
+    module: str,
+    extra: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for user in ("convattn.bench.networks", "convattn.bench.subjects", "convattn.cli.bench"):
+        monkeypatch.setattr(importlib.import_module(user), "find_spec", lambda name: None)
+    assert _bench(monkeypatch, *arguments) == 1
+    error = capsys.readouterr().err
+    assert module in error.lower()
+    assert f"convattn[{extra}]" in error
