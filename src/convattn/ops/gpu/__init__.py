@@ -2,12 +2,14 @@
 
 import os
 from collections.abc import Callable
+from importlib.util import find_spec
 
 import torch
 from torch import Tensor
-from torch.utils._triton import has_triton_package
 
 __all__ = ["window_attention_or"]
+
+_INSTALLED = find_spec("triton") is not None
 
 
 def window_attention_or(
@@ -33,4 +35,4 @@ def _takes(q: Tensor, k: Tensor, v: Tensor, table: Tensor) -> bool:
     runs = q.is_cuda or os.environ.get("TRITON_INTERPRET") == "1"
     known = q.dtype in (torch.float16, torch.bfloat16, torch.float32) and q.dtype == k.dtype == v.dtype
     fits = q.shape[1] <= 64 * len(table) and q.numel() > 0 and table.is_floating_point()
-    return runs and known and fits and has_triton_package()
+    return runs and known and fits and _INSTALLED
