@@ -58,7 +58,7 @@ def upscale(
     ] = "auto",
     tile: Annotated[
         str,
-        typer.Option(metavar="auto|PIXELS", help="Largest side computed at once; auto goes by free memory."),
+        typer.Option(metavar="auto|PIXELS", help="Side of tiles, which are not quite exact; auto is exact."),
     ] = "auto",
     codec: Annotated[str, typer.Option(metavar="h264|hevc|av1|vp9|prores|ffv1", help="Of a film.")] = "h264",
     crf: Annotated[

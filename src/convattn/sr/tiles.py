@@ -1,4 +1,4 @@
-"""Large pictures in tiles, with no seams.
+"""Large pictures in tiles: quick, for every network, with no seams, but not quite exact as strips are.
 
 Two things tie a tile of an ESC network to the rest of its picture. Its surroundings: each tile is shown with
 context, which is cropped afterwards, and starts at a multiple of the attention window, so that windows lie

@@ -18,6 +18,7 @@ from convattn.errors import InputError
 
 from . import streaming, strips
 from .alpha import fill_transparent, limit_to_neighbours
+from .depth import DEPTHS, from_unit, to_unit
 from .devices import choose_device, choose_precision, empty_cache, free_memory, is_out_of_memory
 from .exported import ExportedNetwork
 from .foreign import ForeignNetwork
@@ -35,7 +36,6 @@ AnyPicture = TypeVar("AnyPicture", Picture, np.ndarray, Tensor, "Image")
 Apply = Callable[[Tensor], Tensor]
 Progress = Callable[[float], None]
 
-_LARGEST = {torch.uint8: 255, torch.uint16: 65535}  # what stands for 1; for 1 itself in floating point
 _MOST_AVERAGED = 16  # tiles that the averages behind the dynamic kernels are taken over
 _MAPS_ALIVE = 8  # peak memory of a network, in feature maps as large as its largest; 4 to 9 were measured
 _SHARE_OF_MEMORY = 0.5
@@ -185,7 +185,7 @@ class Upscaler:
             raise InputError(
                 f"Pictures have 1 to 4 bands and at least one pixel; (N, bands, H, W) is {shape}."
             )
-        if tensor.dtype not in _LARGEST and not tensor.is_floating_point():
+        if tensor.dtype not in DEPTHS and not tensor.is_floating_point():
             raise InputError(f"Pixels are uint8, uint16 or floating-point in [0, 1], not {tensor.dtype}.")
         return self._enlarge(tensor.detach(), progress)
 
@@ -245,7 +245,7 @@ class Upscaler:
         if bool((alpha == alpha[:, :, :1, :1]).all()):
             enlarged = self._run(self._apply, colour, progress)
             return torch.cat((enlarged, alpha[:, :, :1, :1].expand(-1, -1, *enlarged.shape[2:])), 1)
-        colour = _from_unit(fill_transparent(_to_unit(colour), _to_unit(alpha)), like=colour)
+        colour = from_unit(fill_transparent(to_unit(colour), to_unit(alpha)), colour.dtype)
         enlarged = self._run(self._apply, colour, lambda part: progress(part / 2))
         opacity = self._run(self._apply_to_alpha, alpha, lambda part: progress((1 + part) / 2))
         return torch.cat((enlarged, opacity), 1)
@@ -272,7 +272,7 @@ class Upscaler:
 
     def _run_whole(self, apply: Apply, picture: Tensor, progress: Progress) -> Tensor:
         with torch.inference_mode():
-            enlarged = _from_unit(apply(_to_unit(picture, self.device)), like=picture)
+            enlarged = from_unit(apply(to_unit(picture, self.device)), picture.dtype).to(picture.device)
         progress(1)
         return enlarged
 
@@ -287,13 +287,13 @@ class Upscaler:
         enlarged = picture.new_empty(*picture.shape[:2], height * scale, width * scale)
         with torch.inference_mode(), averages.taken():
             for rows, columns in (tile.core for tile in averaged):
-                apply(_to_unit(picture[:, :, rows, columns], self.device))
+                apply(to_unit(picture[:, :, rows, columns], self.device))
                 progress(next(parts))
         with torch.inference_mode(), averages.used():
             for tile in tiles:
                 rows, columns = tile.seen
-                unit = apply(_to_unit(picture[:, :, rows, columns], self.device))
-                tile.put(_from_unit(unit, like=picture), enlarged, scale)
+                unit = apply(to_unit(picture[:, :, rows, columns], self.device))
+                tile.put(from_unit(unit, picture.dtype), enlarged, scale)
                 progress(next(parts))
         return enlarged
 
@@ -371,19 +371,6 @@ def _pixels_of(image: "Image") -> np.ndarray:
         )
     colour = "L" if image.mode in ("1", "L", "LA", "La") else "RGB"
     return np.asarray(image.convert(colour + "A" * image.has_transparency_data))
-
-
-def _to_unit(pixels: Tensor, device: torch.device | None = None) -> Tensor:
-    """To float32 in [0, 1]."""
-    return pixels.to(device or pixels.device).float() / _LARGEST.get(pixels.dtype, 1)
-
-
-def _from_unit(unit: Tensor, *, like: Tensor) -> Tensor:
-    """Back to the numbers and the device of a picture."""
-    unit = unit.clamp(0, 1)
-    if like.dtype in _LARGEST:
-        unit = (unit * _LARGEST[like.dtype]).round()
-    return unit.to(like.dtype).to(like.device)
 
 
 def _wish(
