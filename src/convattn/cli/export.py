@@ -21,7 +21,10 @@ def export(
         int | None, typer.Option("--scale", "-s", min=1, help="May be left out where the weights have one.")
     ] = None,
     precision: Annotated[
-        str, typer.Option(metavar="fp32|fp16|int8", help="fp16 and int8 make smaller files.")
+        str,
+        typer.Option(
+            metavar="fp32|fp16|int8", help="fp16 makes smaller files, and so does int8, of OpenVINO only."
+        ),
     ] = "fp32",
     opset: Annotated[int, typer.Option(min=17, max=20, help="Version of the ONNX operators.")] = 18,
     calibration: Annotated[

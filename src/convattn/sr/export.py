@@ -71,7 +71,7 @@ def export(
         network: (N, 3, H, W) in [0, 1] to (N, 3, scale · H, scale · W), on the CPU in float32.
         path: Its suffix settles the format, see :data:`FORMATS`. OpenVINO's weights go into a .bin beside it.
         precision: "fp32"; "fp16", which computes in half precision and in OpenVINO stores half-precision
-            weights; or for ONNX and OpenVINO "int8". Input and output are float32 always.
+            weights; or for OpenVINO "int8". Input and output are float32 always.
         opset: Version of the ONNX operators, 17 to 20. All formats but torch.export are made by way of ONNX.
         calibration: For int8, a folder of pictures as the network will get them, before they are enlarged.
 
@@ -136,10 +136,20 @@ class _Job:
         return model.getvalue()
 
     def quantised(self, model: Any) -> Any:
-        """A model of ONNX or OpenVINO whose convolutions and products are in 8 bits."""
-        nncf = require("nncf")
+        """A model of OpenVINO with convolutions in 8 bits; sums and products of maps stay in float32."""
+        nncf, ranges = require("nncf"), require("nncf.quantization.range_estimator")
         pictures = nncf.Dataset([picture.numpy() for picture in self.pictures], lambda x: {"input": x})
-        return nncf.quantize(model, pictures, subset_size=len(self.pictures))
+        return nncf.quantize(
+            model,
+            pictures,
+            preset=nncf.QuantizationPreset.MIXED,  # what GELU gives is far from symmetric
+            subset_size=len(self.pictures),
+            advanced_parameters=nncf.AdvancedQuantizationParameters(
+                # Nothing is cut off: by default, what goes beyond an average picture is.
+                activations_range_estimator_params=ranges.RangeEstimatorParametersSet.MINMAX,
+            ),
+            ignored_scope=nncf.IgnoredScope(types=["Add", "Multiply", "MatMul"], validate=False),
+        )
 
 
 class _Half(nn.Module):
@@ -156,8 +166,6 @@ class _Half(nn.Module):
 def _write_onnx(job: _Job, file: Path) -> None:
     onnx = require("onnx")
     model = onnx.load_from_string(job.onnx(job.traced))
-    if job.precision == "int8":
-        model = job.quantised(model)
     onnx.helper.set_model_props(model, job.about)
     onnx.save(model, file)
 
@@ -221,8 +229,8 @@ def _check(network: nn.Module, path: Path, precision: str, calibration: object) 
         raise InputError("This model is an export already; give the weights that it was made from.")
     if network.scale is None:
         raise InputError("Models of any scale cannot be exported yet; give one of a single scale.")
-    if precision == "int8" and path.suffix not in (".onnx", ".xml"):
-        raise InputError(f"{FORMATS[path.suffix]} is not written in int8; give the suffix .onnx or .xml.")
+    if precision == "int8" and path.suffix != ".xml":
+        raise InputError("Only OpenVINO is written in int8; give the suffix .xml.")
     if (precision == "int8") != (calibration is not None):
         raise InputError("Pictures for calibration and the precision int8 go together; give both or neither.")
 
