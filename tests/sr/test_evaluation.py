@@ -3,12 +3,15 @@ import io
 import json
 import math
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from convattn.cli import main
@@ -71,6 +74,27 @@ def test_pictures_are_cropped_to_the_scale(folder: Path) -> None:
     assert alone.picture == "a.png"
 
 
+@given(st.integers(40, 200), st.integers(40, 200), st.floats(1, 8))
+@settings(deadline=None, max_examples=20)
+def test_any_scale_is_measured_where_both_pictures_are(height: int, width: int, scale: float) -> None:
+    picture = torch.randint(0, 256, (3, height, width), dtype=torch.uint8)
+    with tempfile.TemporaryDirectory() as folder:
+        Image.fromarray(picture.permute(1, 2, 0).numpy()).save(f"{folder}/a.png")
+        (pair,) = pairs(folder, scale)
+    low, high = pair.low.shape[1:], pair.high.shape[1:]
+    assert torch.equal(pair.high, picture[:, : high[0], : high[1]])
+    for small, large, side in zip(low, high, (height, width), strict=True):
+        assert abs(large - small * scale) <= 0.5
+        assert side - scale - 0.5 < large <= side  # no low-resolution pixel more would fit
+    assert bicubic(scale)(pair.low).shape == pair.high.shape
+
+
+def test_any_scale_through_a_network(folder: Path) -> None:
+    (pair,) = pairs(folder / "a.png", 1.7)
+    result = with_network(build("esc-nano-lte"), 1.7)(pair.low)
+    assert (result.shape, result.dtype) == (pair.high.shape, torch.uint8)
+
+
 def test_a_network_sees_reflected_windows_and_its_result_is_rounded() -> None:
     network = build("esc-nano", 2)
     window = network.features.window_size
@@ -99,6 +123,10 @@ def test_bad_input_is_explained(folder: Path) -> None:
     save_network(build("esc-nano", 2), folder / "x2.safetensors")
     with pytest.raises(InputError, match="2 times, not 3 times"):
         choose_method(str(folder / "x2.safetensors"), 3)
+    with pytest.raises(InputError, match=r"by 2, not by 2\.5; esc-nano-lte"):
+        choose_method(str(folder / "x2.safetensors"), 2.5)
+    with pytest.raises(InputError, match="from 1 to 30"):
+        choose_method("bicubic", math.nan)
     assert choose_method(str(folder / "x2.safetensors"), device="cpu")[1] == 2
 
 

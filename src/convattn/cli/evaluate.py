@@ -37,7 +37,7 @@ def evaluate(
     ],
     model: Annotated[str, typer.Option(help="Name or file of weights, or bicubic.")] = "esc-nano",
     scale: Annotated[
-        int | None, typer.Option(min=2, help="May be left out where the weights have one.")
+        float | None, typer.Option(help="1 to 30; may be left out where the weights have one.")
     ] = None,
     low: Annotated[
         Path | None, typer.Option(help="The low-resolution pictures, if they shall not be made.")
@@ -56,7 +56,7 @@ def evaluate(
     from convattn.sr import evaluation
 
     method, scale = evaluation.choose_method(model, scale, device)
-    title = f"{Path(model).name} x{scale}"
+    title = f"{Path(model).name} x{scale:g}"
     pairs = (
         pair
         for source in sources

@@ -1,4 +1,8 @@
-"""PSNR-Y and SSIM-Y by the published protocol of single-image super-resolution."""
+"""PSNR-Y and SSIM-Y by the published protocol of single-image super-resolution, at whole scales and others.
+
+A picture is cropped to the part that has a low-resolution version at the scale: that has as many whole pixels
+as fit, and its enlargement is rounded to whole pixels (Lee and Jin, CVPR 2022).
+"""
 
 import csv
 import io
@@ -19,6 +23,7 @@ from convattn.sr.devices import choose_device
 from convattn.sr.metrics import psnr_y, ssim_y
 from convattn.sr.pictures import find_pictures
 from convattn.sr.resize import resize_bicubic
+from convattn.sr.sizes import Enlargement
 from convattn.sr.weights import from_pretrained
 
 __all__ = [
@@ -36,14 +41,14 @@ __all__ = [
 ]
 
 Method = Callable[[Tensor], Tensor]
-"""Enlarges a picture: ``uint8`` (3, H, W) to ``uint8`` (3, s*H, s*W)."""
+"""Enlarges a picture: ``uint8`` (3, H, W) to ``uint8`` (3, s*H, s*W), sides rounded."""
 
 Pipeline = Literal["double", "uint8"]
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A picture and its low-resolution version, both ``uint8`` (3, H, W), one ``scale`` times the other."""
+    """A picture and its low-resolution version, both ``uint8`` (3, H, W)."""
 
     set: str
     picture: str
@@ -61,7 +66,7 @@ class Score:
     ssim: float
 
 
-def with_network(network: nn.Module, scale: int, device: torch.device | None = None) -> Method:
+def with_network(network: nn.Module, scale: float, device: torch.device | None = None) -> Method:
     """Return enlargement by a network, its input continued by reflection to whole attention windows.
 
     Args:
@@ -76,19 +81,19 @@ def with_network(network: nn.Module, scale: int, device: torch.device | None = N
     @torch.no_grad()
     def enlarge(low: Tensor) -> Tensor:
         height, width = low.shape[-2:]
+        size = _enlarged(height, width, scale)
         x = low.to(device).unsqueeze(0).float() / 255
         if network.scale is None:
-            high = network(x, size=(scale * height, scale * width))
+            high = network(x, size=size)
         else:
             window = getattr(features, "window_size", 1)
             high = network(reflect_pad(x, right=-width % window, bottom=-height % window))
-        high = high[0, :, : scale * height, : scale * width]
-        return high.clamp(0, 1).mul(255).round().to(torch.uint8).cpu()
+        return high[0, :, : size[0], : size[1]].clamp(0, 1).mul(255).round().to(torch.uint8).cpu()
 
     return enlarge
 
 
-def choose_method(model: str, scale: int | None = None, device: str = "auto") -> tuple[Method, int]:
+def choose_method(model: str, scale: float | None = None, device: str = "auto") -> tuple[Method, float]:
     """Return a method of enlargement by its name, and its scale.
 
     Args:
@@ -97,46 +102,57 @@ def choose_method(model: str, scale: int | None = None, device: str = "auto") ->
         device: ``auto`` or a device of torch.
 
     Raises:
-        InputError: if there is no such model or device, or the scale is missing or not the model's.
+        InputError: if there is no such model or device, or the scale is missing, out of range or not the
+            model's.
     """
-    if model == "bicubic" and scale:
-        return bicubic(scale), scale
-    network: Any = None if model == "bicubic" else from_pretrained(model, scale)
-    if network and not scale:
-        scale = network.scale
-    if not (network and scale):
+    wish = Enlargement((scale, scale)) if scale is not None else None
+    network: Any = None if model == "bicubic" else from_pretrained(model, wish and wish.whole_scale)
+    scale = scale or getattr(network, "scale", None)
+    if scale is None:
         raise InputError(f"{model} can enlarge by any scale; say which.")
+    if network is None:
+        return bicubic(scale), scale
+    if network.scale not in (None, scale):
+        raise InputError(
+            f"{model} enlarges by {network.scale}, not by {scale:g}; esc-nano-lte does by any scale."
+        )
     return with_network(network, scale, choose_device(device)), scale
 
 
-def bicubic(scale: int) -> Method:
+def bicubic(scale: float) -> Method:
     """Return bicubic enlargement as a method, computed in double precision and rounded once."""
-    return lambda low: _double(low, scale)
+    return lambda low: _double(low, _enlarged(*low.shape[-2:], scale))
 
 
-def shrink(high: Tensor, scale: int, pipeline: Pipeline = "double") -> Tensor:
+def shrink(high: Tensor, scale: float, pipeline: Pipeline = "double") -> Tensor:
     """Make the low-resolution version of a picture as the benchmarks' are made.
 
     Args:
-        high: ``uint8`` (3, H, W) with sides divisible by the scale.
+        high: ``uint8`` (3, H, W), as large as the result enlarged.
         scale: how many times smaller the result is.
         pipeline: ``double`` computes in double precision and rounds once; ``uint8`` rounds after each of the
             two passes, as MATLAB does when it is given 8-bit pictures.
     """
-    return resize_bicubic(high, 1 / scale) if pipeline == "uint8" else _double(high, 1 / scale)
+    size = round(high.shape[-2] / scale), round(high.shape[-1] / scale)
+    return resize_bicubic(high, size=size) if pipeline == "uint8" else _double(high, size)
 
 
-def _double(picture: Tensor, scale: float) -> Tensor:
-    return resize_bicubic(picture.double(), scale).add(0.5).floor().clamp(0, 255).to(torch.uint8)
+def _double(picture: Tensor, size: tuple[int, int]) -> Tensor:
+    return resize_bicubic(picture.double(), size=size).add(0.5).floor().clamp(0, 255).to(torch.uint8)
+
+
+def _enlarged(height: int, width: int, scale: float) -> tuple[int, int]:
+    return Enlargement((scale, scale)).of(height, width)
 
 
 def pairs(
-    source: str | Path, scale: int, *, low: str | Path | None = None, pipeline: Pipeline = "double"
+    source: str | Path, scale: float, *, low: str | Path | None = None, pipeline: Pipeline = "double"
 ) -> Iterator[Pair]:
     """Yield the pairs of a picture, a folder of pictures, or a set whose pictures lie in its folder ``HR``.
 
     Args:
-        source: high-resolution pictures; they are cropped to sides divisible by the scale.
+        source: high-resolution pictures; they are cropped to what low-resolution pictures of whole pixels are
+            made of, which at whole scales has sides divisible by the scale.
         scale: how many times smaller the low-resolution pictures are.
         low: the low-resolution picture or folder; by default they are made. A file in it may have the same
             name as the high-resolution one or that name with ``x2`` (the scale) at its end.
@@ -150,35 +166,41 @@ def pairs(
     high_folder = source / "HR" if (source / "HR").is_dir() else source
     for path in find_pictures(high_folder) if source.is_dir() else [source]:
         high = read_rgb(path)
-        height, width = (side // scale * scale for side in high.shape[1:])
+        rows, columns = (math.floor(side / scale + 1e-9) for side in high.shape[1:])
+        height, width = _enlarged(rows, columns, scale)
         high = high[:, :height, :width]
-        if min(height, width) < 2 * scale + 11:
-            raise InputError(f"{path} is too small to be measured at x{scale}; leave it out.")
+        if min(height, width) < 2 * _shave(scale) + 11:
+            raise InputError(f"{path} is too small to be measured at x{scale:g}; leave it out.")
         small = shrink(high, scale, pipeline) if low is None else _read_low(Path(low), path, scale)
-        if (small.shape[1] * scale, small.shape[2] * scale) != (height, width):
+        if small.shape[1:] != (rows, columns):
             raise InputError(
                 f"The low-resolution version of {path.name} has {small.shape[2]}x{small.shape[1]} pixels, "
-                f"but must have {width // scale}x{height // scale} at x{scale}."
+                f"but must have {columns}x{rows} at x{scale:g}."
             )
         yield Pair(source.stem if source.is_file() else source.resolve().name, path.name, small, high)
 
 
-def _read_low(low: Path, high: Path, scale: int) -> Tensor:
+def _read_low(low: Path, high: Path, scale: float) -> Tensor:
     if not low.is_dir():
         return read_rgb(low)
-    stems = {high.stem, f"{high.stem}x{scale}", f"{high.stem}_x{scale}"}
+    stems = {high.stem, f"{high.stem}x{scale:g}", f"{high.stem}_x{scale:g}"}
     for path in find_pictures(low):
         if path.stem in stems:
             return read_rgb(path)
     raise InputError(f"{low} has no low-resolution version of {high.name}; it should be named like it.")
 
 
-def evaluate(method: Method, pairs: Iterable[Pair], scale: int) -> Iterator[Score]:
+def _shave(scale: float) -> int:
+    """Pixels at each border that do not count."""
+    return math.ceil(scale)
+
+
+def evaluate(method: Method, pairs: Iterable[Pair], scale: float) -> Iterator[Score]:
     """Enlarge low-resolution pictures and yield how near each comes to the truth."""
     for pair in pairs:
         result = method(pair.low)
-        psnr = psnr_y(result, pair.high, shave=scale)
-        yield Score(pair.set, pair.picture, psnr, ssim_y(result, pair.high, shave=scale))
+        psnr, ssim = (measure(result, pair.high, shave=_shave(scale)) for measure in (psnr_y, ssim_y))
+        yield Score(pair.set, pair.picture, psnr, ssim)
 
 
 def mean_scores(scores: Iterable[Score]) -> list[Score]:

@@ -1,7 +1,7 @@
 """Local texture estimation: a feature map as a continuous picture.
 
-Source: Lee and Jin, "Local Texture Estimator for Implicit Representation Function", CVPR 2022. There a picture
-spans [−1, 1]; here positions are in its pixels, the first of which reaches from 0 to 1.
+Source: Lee and Jin, "Local Texture Estimator for Implicit Representation Function", CVPR 2022. There a
+picture spans [−1, 1]; here positions are in its pixels, the first of which reaches from 0 to 1.
 """
 
 import itertools
