@@ -14,7 +14,7 @@ from . import kernels
 __all__ = ["window_attention"]
 
 # Tokens in the tile that a program owns. In the tile that it walks over a window with there are 64 or, where
-# numbers or heads are large, 32: what compiles to kernels without spilled registers.
+# numbers or heads are large, 32: for heads of 8 to 32 channels nothing compiled so spills registers.
 _TILE = 64
 _BIAS_PROGRAMS = 2048  # about so many: they fill the largest device, and each adds to the table but once
 
