@@ -13,9 +13,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
-import psutil
 import pyvips
 
 from convattn.sr.storage import temporary_folder
@@ -36,16 +36,27 @@ def make(path: Path, side: int) -> None:
     picture.pngsave(str(path), compression=1)
 
 
-def files_of(process: psutil.Process) -> int:
-    """Bytes on disk of the temporary files that a process holds open."""
+def bytes_of_files(process: int) -> int:
+    """On the disk, of the temporary files that a process holds open."""
     total, folder = 0, str(temporary_folder())
-    for descriptor in Path(f"/proc/{process.pid}/fd").iterdir():
-        try:
+    with suppress(OSError):  # files and process may end meanwhile
+        for descriptor in Path(f"/proc/{process}/fd").iterdir():
             if os.readlink(descriptor).startswith(folder):
                 total += descriptor.stat().st_blocks * 512
-        except OSError:  # closed meanwhile
-            pass
     return total
+
+
+def run(command: list[str], threads: int) -> tuple[float, int]:
+    """Run a command, and return the seconds and the bytes of temporary files that it took."""
+    names = ("OMP_NUM_THREADS", "VIPS_CONCURRENCY")
+    start, disk = time.perf_counter(), 0
+    running = subprocess.Popen(command, env=os.environ | dict.fromkeys(names, str(threads)))
+    while running.poll() is None:
+        disk = max(disk, bytes_of_files(running.pid))
+        time.sleep(0.5)
+    if running.returncode:
+        sys.exit("The picture was not enlarged.")
+    return time.perf_counter() - start, disk
 
 
 def main() -> None:
@@ -61,30 +72,15 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder) / "source.png", Path(folder) / f"target.{arguments.format}"
         make(source, arguments.side)
-        command = [Path(sys.executable).with_name("convattn"), "upscale", str(source), "-o", str(target)]
+        command = [str(Path(sys.executable).with_name("convattn")), "upscale", str(source), "-o", str(target)]
         command += ["--model", arguments.network, "--scale", str(arguments.scale), "--device", "cpu"]
-        start, disk = time.perf_counter(), 0
-        environment = os.environ | {
-            "OMP_NUM_THREADS": str(arguments.threads),
-            "VIPS_CONCURRENCY": str(arguments.threads),
-        }
-        running = subprocess.Popen(command, env=environment)
-        while running.poll() is None:
-            try:
-                disk = max(disk, files_of(psutil.Process(running.pid)))
-            except (psutil.Error, FileNotFoundError):
-                break
-            time.sleep(0.5)
-        seconds = time.perf_counter() - start
-        if running.wait():
-            sys.exit("the picture was not enlarged")
-        used = resource.getrusage(resource.RUSAGE_CHILDREN)
-        result = pyvips.Image.new_from_file(str(target))
-        megapixels = result.width * result.height / 1e6
+        seconds, disk = run(command, arguments.threads)
+        used, result = resource.getrusage(resource.RUSAGE_CHILDREN), pyvips.Image.new_from_file(str(target))
+        computing = used.ru_utime + used.ru_stime
+        print(f"{arguments.network} x{arguments.scale} to {result.width}x{result.height} pixels")
         print(
-            f"{arguments.network} x{arguments.scale}, {megapixels:.0f} megapixels, {arguments.threads} thread(s)"
+            f"time        {seconds:6.0f} s, {computing:.0f} s of computing by {arguments.threads} thread(s)"
         )
-        print(f"time        {seconds:6.0f} s, computing {used.ru_utime + used.ru_stime:.0f} s")
         print(f"peak memory {used.ru_maxrss * 1024 / 1e9:6.2f} GB")
         print(f"disk        {disk / 1e9:6.2f} GB of temporary files")
 

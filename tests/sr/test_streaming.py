@@ -72,6 +72,18 @@ def test_flat_alpha_and_numbers_of_every_kind(upscale, little_memory):
         assert (enlarged[:, 3] == 0.25).all()
 
 
+def test_any_scale(request):
+    """With another factor for each side, and alpha limited where the pixels lie."""
+    network = build("esc-nano-lte").eval()
+    pixels = picture(4, np.uint8).pixels
+    expected = Upscaler(network, (2.7, 1.3), device="cpu")(pixels)
+    request.getfixturevalue("little_memory")
+    step = np.abs(Upscaler(network, (2.7, 1.3), device="cpu")(pixels).astype(int) - expected)
+    assert step.shape == (143, 87, 4)
+    assert step.max() <= 1
+    assert (step > 0).mean() <= 1e-3
+
+
 def test_turned_pictures_are_turned(upscale, little_memory, tmp_path):
     from PIL import Image
 
