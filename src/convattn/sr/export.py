@@ -6,6 +6,7 @@ sizes that were not traced.
 
 import copy
 import io
+import logging
 import os
 import warnings
 from collections.abc import Callable, Sequence
@@ -138,6 +139,7 @@ class _Job:
     def quantised(self, model: Any) -> Any:
         """A model of OpenVINO with convolutions in 8 bits; sums and products of maps stay in float32."""
         nncf, ranges = require("nncf"), require("nncf.quantization.range_estimator")
+        nncf.set_log_level(logging.ERROR)
         pictures = nncf.Dataset([picture.numpy() for picture in self.pictures], lambda x: {"input": x})
         return nncf.quantize(
             model,
