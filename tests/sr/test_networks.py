@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from torch import nn
 
 from convattn.errors import InputError
-from convattn.sr.lte import pixel_centres
 from convattn.sr.networks import ESC, ESCLTE, NETWORKS, REAL_NETWORKS, build
 
 SMALL = dict(dim=16, large_kernel_dim=4, blocks=1, layers=2, window_size=4, heads=2, ffn_ratio=1.25)
@@ -109,11 +108,6 @@ def test_without_a_residual_any_scale_interpolates() -> None:
 def test_any_scale_in_chunks_equals_at_once() -> None:
     network, x = disturb(ESCLTE(hidden=8, **SMALL)), torch.rand(2, 3, 5, 4)
     torch.testing.assert_close(network(x, (9, 13), points_at_once=10), network(x, (9, 13)))
-
-
-def test_pixel_centres_span_the_picture() -> None:
-    rows = pixel_centres(4, 1, torch.empty(0))[:, 0, 0]
-    torch.testing.assert_close(rows, torch.tensor([-0.75, -0.25, 0.25, 0.75]))
 
 
 def test_unknown_network_names_the_known() -> None:

@@ -1,0 +1,111 @@
+"""Training of networks of any scale: what they are shown, and that it resumes and learns."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+pytest.importorskip("lightning")
+
+from convattn.errors import InputError
+from convattn.sr.data import MARGIN, PictureFolder, QueryStream
+from convattn.sr.networks import build
+from convattn.sr.recipe import Recipe
+from convattn.sr.training import train
+from convattn.sr.weights import load_network, save_network
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder, random = tmp_path_factory.mktemp("pictures"), np.random.default_rng(0)
+    for index in range(3):
+        coarse = Image.fromarray(random.integers(0, 256, (6, 7, 3), dtype=np.uint8))
+        coarse.resize((56, 48), Image.Resampling.BICUBIC).save(folder / f"{index}.png")
+    return folder
+
+
+def _recipe(pictures: Path, run: Path, **changes: object) -> Recipe:
+    values = dict(
+        network="esc-nano-lte", scale=4, data=str(pictures), run=str(run), steps=4, batch=2, patch=8
+    )
+    values |= dict(queries=50, average=0, accelerator="cpu", checkpoint_every=2, log_every=1)
+    return Recipe(**(values | changes))  # type: ignore[arg-type]
+
+
+@given(number=st.integers(0, 10**6))
+@settings(deadline=None, max_examples=30)
+def test_colours_lie_where_their_positions_say(number: int) -> None:
+    """On a picture whose colours are its coordinates, enlarging and shrinking cancel."""
+    side = 60
+    ramp = torch.arange(side, dtype=torch.uint8) * 4
+    picture = torch.stack(
+        (ramp[:, None].expand(side, side), ramp.expand(side, side), ramp.expand(side, side))
+    )
+    stream = QueryStream([picture], queries=40, scale=4, patch=8, batch=1, seed=3)  # type: ignore[arg-type]
+    low, rows, columns, cell, colours = stream.sample(number)
+    assert (low.shape, colours.shape, cell.shape) == ((3, 8, 8), (40, 3), (2,))
+    assert 1 / 4 <= cell[0] == cell[1] <= 1
+    assert ((rows > 0) & (rows < 8) & (columns > 0) & (columns < 8)).all()
+    slopes = (low.float()[:, 1:].diff(dim=1)).mean((1, 2)), (low.float()[:, :, 1:].diff(dim=2)).mean((1, 2))
+    middle = low.float().mean((1, 2))
+    expected = middle + (rows - 4)[:, None] * slopes[0] + (columns - 4)[:, None] * slopes[1]
+    assert (colours.float() - expected).abs().max() < 2.5  # a low-resolution pixel is 4 to 16 steps
+
+
+def test_a_sample_depends_on_its_number_alone(pictures: Path) -> None:
+    folder = PictureFolder(pictures, smallest=4 * (8 + 2 * MARGIN))
+    first, again = (
+        QueryStream(folder, queries=9, scale=4, patch=8, batch=2, seed=1, first_step=step) for step in (0, 1)
+    )
+    batches = iter(first)
+    next(batches)
+    for one, other in zip(next(batches), next(iter(again)), strict=True):
+        assert torch.equal(one, other)
+    assert next(batches).cell[:, 0].unique().numel() == 2  # each sample has its own scale
+
+
+def test_it_starts_from_features_and_resumes(pictures: Path, tmp_path: Path) -> None:
+    classic = build("esc-nano", 2)
+    save_network(classic, tmp_path / "x2.safetensors")
+    started = train(
+        _recipe(
+            *(pictures, tmp_path / "a"),
+            steps=1,
+            learning_rate=1e-12,
+            start_from=str(tmp_path / "x2.safetensors"),
+        )
+    )
+    network = load_network(started)
+    assert started.name == "esc-nano-lte.safetensors"
+    for key, value in classic.features.state_dict().items():
+        torch.testing.assert_close(network.features.state_dict()[key], value)
+
+    whole = train(_recipe(pictures, tmp_path / "b", start_from=str(started)))
+    train(_recipe(pictures, tmp_path / "c", steps=2, start_from=str(started)))
+    resumed = train(_recipe(pictures, tmp_path / "c"))
+    for one, other in zip(*(load_network(path).parameters() for path in (whole, resumed)), strict=True):
+        assert torch.equal(one, other)
+
+    save_network(build("esc-light", 2), tmp_path / "light.safetensors")
+    with pytest.raises(InputError, match="are of another network"):
+        train(_recipe(pictures, tmp_path / "d", start_from=str(tmp_path / "light.safetensors")))
+
+
+def test_it_learns_and_shows_it(pictures: Path, tmp_path: Path) -> None:
+    changes = {"samples_every": 20, "validation": str(pictures), "validate_every": 20, "scale": 2}
+    train(_recipe(pictures, tmp_path, steps=40, learning_rate=2e-3, batch=4, **changes))
+    rows = [line.split(",") for line in (tmp_path / "csv/version_0/metrics.csv").read_text().splitlines()]
+    columns = {name: [float(row[i]) for row in rows[1:] if row[i]] for i, name in enumerate(rows[0])}
+    assert sum(columns["loss"][-5:]) < 0.8 * sum(columns["loss"][:5])
+    assert columns["psnr"][-1] > columns["psnr"][0]
+    assert Image.open(tmp_path / "samples/20.png").size == (2 * 16, 4 * 16)
+
+
+def test_pictures_must_hold_a_patch_at_the_largest_scale(tmp_path: Path) -> None:
+    Image.new("RGB", (47, 60)).save(tmp_path / "a.png")
+    with pytest.raises(InputError, match="47x60 pixels, too small for training patches of 48x48"):
+        train(_recipe(tmp_path, tmp_path / "run"))
