@@ -6,12 +6,13 @@
 template <class Number>
 class ConvAttentionKernel {
  public:
-  explicit ConvAttentionKernel(const ConvAttention<Number>& problem)
+  ConvAttentionKernel(const ConvAttention<Number>& problem, int threads)
       : p_(problem),
         radius_(p_.size / 2),
         tile_(round_up(std::min<int64_t>(p_.width, TILE), PIXELS)),
         tiles_((p_.width + tile_ - 1) / tile_),
-        bands_((p_.height + HEIGHT - 1) / HEIGHT),
+        height_(rows_at_once(p_.height, HEIGHT, p_.pictures * tiles_, threads)),
+        bands_((p_.height + height_ - 1) / height_),
         depth_(round_up(p_.channels, TOGETHER<O>)),
         matrix_((radius_ + 1) * (radius_ + 2) / 2 * depth_, p_.channels),
         stride_(matrix_.depth + LANES) {
@@ -23,7 +24,7 @@ class ConvAttentionKernel {
   void operator()(int64_t task) const {
     const int64_t tile = task % tiles_, band = (task /= tiles_) % bands_;
     Tile rows(*this, task / bands_, tile * tile_);
-    for (int64_t y = band * HEIGHT; y < std::min(p_.height, (band + 1) * HEIGHT); ++y) rows.convolve(y);
+    for (int64_t y = band * height_; y < std::min(p_.height, (band + 1) * height_); ++y) rows.convolve(y);
   }
 
  private:
@@ -165,7 +166,7 @@ class ConvAttentionKernel {
   };
 
   const ConvAttention<Number> p_;
-  const int64_t radius_, tile_, tiles_, bands_;
+  const int64_t radius_, tile_, tiles_, height_, bands_;
   const int64_t depth_;  // channels, padded
   Matrix<O> matrix_;
   const int64_t stride_;  // of a pixel among the products

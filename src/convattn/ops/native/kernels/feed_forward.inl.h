@@ -6,10 +6,11 @@
 template <class Number>
 class FeedForwardKernel {
  public:
-  explicit FeedForwardKernel(const FeedForward<Number>& problem)
+  FeedForwardKernel(const FeedForward<Number>& problem, int threads)
       : p_(problem),
         tiles_((p_.width + WIDEST - 1) / WIDEST),
-        bands_((p_.height + HEIGHT - 1) / HEIGHT),
+        height_(rows_at_once(p_.height, HEIGHT, p_.pictures * tiles_, threads)),
+        bands_((p_.height + height_ - 1) / height_),
         width_((p_.width + tiles_ - 1) / tiles_),
         span_(round_up(width_ + 2, TILE)),
         expand_(p_.channels, p_.hidden),
@@ -35,7 +36,7 @@ class FeedForwardKernel {
   void operator()(int64_t task) const {
     const int64_t tile = task % tiles_, band = (task /= tiles_) % bands_;
     Strip strip(*this, task / bands_, tile * width_);
-    strip.run(band * HEIGHT, std::min(p_.height, (band + 1) * HEIGHT));
+    strip.run(band * height_, std::min(p_.height, (band + 1) * height_));
   }
 
  private:
@@ -137,7 +138,7 @@ class FeedForwardKernel {
   };
 
   const FeedForward<Number> p_;
-  const int64_t tiles_, bands_, width_, span_;
+  const int64_t tiles_, height_, bands_, width_, span_;
   Matrix<O> expand_, project_;
   const int64_t hidden_;  // padded
   const Parameter<Number> expand_bias_, depthwise_bias_, project_bias_;

@@ -1,6 +1,7 @@
 // Tasks shared among threads, on the pool that torch itself runs on.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <new>
@@ -13,6 +14,13 @@ namespace convattn {
 // or a second OpenMP, would fight with torch's for the same cores.
 using OpenMPParallel = void (*)(void (*body)(void*), void* data, unsigned threads, unsigned flags);
 inline OpenMPParallel openmp_parallel = nullptr;
+
+// How many rows make a task: at most ``most``, fewer where there would be too few tasks for the threads. Rows are
+// cut into ``parts`` already.
+inline int64_t rows_at_once(int64_t rows, int64_t most, int64_t parts, int threads) {
+  const int64_t bands = (threads + parts - 1) / parts;
+  return std::max<int64_t>(4, std::min(most, (rows + bands - 1) / bands));
+}
 
 // Call task(i) for every i below count.
 template <class Task>

@@ -3,7 +3,7 @@
 template <class Number>
 class PointwiseKernel {
  public:
-  explicit PointwiseKernel(const Pointwise<Number>& problem)
+  PointwiseKernel(const Pointwise<Number>& problem, int)
       : p_(problem),
         channels_(p_.channels + p_.other_channels),
         matrix_(channels_, p_.out_channels),

@@ -13,7 +13,7 @@ namespace NAMESPACE {
 
 template <class Kernel, class Problem>
 void compute(const Problem& problem, int threads) {
-  const Kernel kernel(problem);
+  const Kernel kernel(problem, threads);
   parallel_for(kernel.tasks(), threads, kernel);
 }
 

@@ -7,7 +7,7 @@
 template <class Number>
 class WindowAttentionKernel {
  public:
-  explicit WindowAttentionKernel(const WindowAttention<Number>& problem)
+  WindowAttentionKernel(const WindowAttention<Number>& problem, int)
       : p_(problem),
         side_(2 * p_.window - 1),
         rows_((p_.height + p_.window - 1) / p_.window),
