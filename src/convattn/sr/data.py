@@ -66,7 +66,7 @@ class PictureFolder:
                     height, width = picture.shape[1:]
                     raise InputError(
                         f"{self.paths[index]} is {width}x{height} pixels, too small for training patches of "
-                        f"{smallest}x{smallest}; take it out or make the patch smaller."
+                        f"{smallest}x{smallest}; take it out or make them smaller."
                     )
                 if picture.nbytes <= room:
                     self._kept[index] = picture
