@@ -195,6 +195,7 @@ upscale(np.zeros((64, 64, 3), np.uint8))
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 before = peak()
 upscale(np.zeros((400, 400, 3), np.uint8))
+assert "torch._dynamo" not in sys.modules, "a hundred megabytes that nobody needs"
 print(peak() - before)
 """
     streamed, whole = (

@@ -26,7 +26,10 @@ class WindowAttention(nn.Module):
             raise ValueError(f"heads must divide dim: {dim} channels cannot be shared among {heads} heads")
         self.backend = backend
         self.qkv = nn.Conv2d(dim, 3 * dim, 1)
-        self.relative_position_bias = nn.Parameter(0.001 * torch.randn(heads, (2 * window_size - 1) ** 2))
+        # Not a product: on the meta device that would import torch's compiler, a second and 100 MB.
+        self.relative_position_bias = nn.Parameter(
+            torch.normal(0.0, 0.001, (heads, (2 * window_size - 1) ** 2))
+        )
         self.project = nn.Conv2d(dim, dim, 1)
 
     def forward(self, x: Tensor, *, norm: nn.Module | None = None, residual: Tensor | None = None) -> Tensor:
