@@ -200,8 +200,8 @@ def _features(network: Features, picture: Map, passes: _Passes) -> Map:
 
 def _block(block: Block, skip: Map, large_kernel: Any, window: int, passes: _Passes) -> Map:
     """As ``Block.forward``."""
-    x = local(lambda x: block.ffn(block.norm_ffn(x)), skip, halo=_halo(block.ffn))
-    x = local(lambda x: x + block.attention(block.norm_attention(x)), x, window=window)
+    x = local(lambda x: block.ffn(x, norm=block.norm_ffn), skip, halo=_halo(block.ffn))
+    x = local(lambda x: block.attention(x, norm=block.norm_attention, residual=x), x, window=window)
     for layer in block.layers:
         x = _layer(layer, x, large_kernel, passes)  # type: ignore[arg-type]
     halo = _halo(block.conv_out)
@@ -213,7 +213,7 @@ def _layer(layer: ConvAttentionLayer, x: Map, large_kernel: Any, passes: _Passes
     """As ``ConvAttentionLayer.forward``, whose kernel predictor is told the average of the whole map."""
     kernel = large_kernel[-1] if isinstance(large_kernel, tuple) else large_kernel
     halo = _halo(layer.ffn)
-    x, average = passes.store(x, lambda x: local(lambda x: layer.ffn(layer.norm(x)), x, halo=halo))
+    x, average = passes.store(x, lambda x: local(lambda x: layer.ffn(x, norm=layer.norm), x, halo=halo))
 
     def attend(x: Tensor) -> Tensor:
         with _told(layer.attention.predictor, average):
