@@ -1,32 +1,19 @@
 """Time the compiled CPU kernels against torch's own operations, both sides taking turns in one run.
 
-``python benchmarks/native_kernels.py [--rounds 9] [--threads 1] [--network]`` prints medians in milliseconds
-and the median of the rounds' ratios.
+``python benchmarks/native_kernels.py [--rounds 9] [--threads 1] [--dtype bfloat16]`` prints medians in ms
+and the median of the rounds' ratios. ``benchmarks/network.py`` times whole networks.
 """
 
 import argparse
 import statistics
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import torch
-from torch import nn
 
-from convattn.layers import ConvFFN, LargeKernel, WindowAttention
+from convattn.layers import ConvFFN, LargeKernel
 from convattn.ops import conv_attention, feed_forward, window_attention
-from convattn.ops.native import operators
 from convattn.ops.native.library import library
-from convattn.sr.networks import build
-
-
-@contextmanager
-def without_kernels() -> Iterator[None]:
-    operators.library = None
-    try:
-        yield
-    finally:
-        operators.library = library
 
 
 def compare(name: str, rounds: int, sides: dict[str, Callable[[], object]]) -> None:
@@ -48,11 +35,11 @@ def compare(name: str, rounds: int, sides: dict[str, Callable[[], object]]) -> N
         print(f"{name:34} {ours} {medians[0]:8.2f}   {other} {medians[1]:8.2f}   {ratio:5.2f} times")
 
 
-def operators_of_esc(rounds: int) -> None:
+def operators_of_esc(rounds: int, dtype: torch.dtype) -> None:
     """At 128×128 pixels, as in ESC."""
-    maps = torch.randn(1, 192, 128, 128).to(memory_format=torch.channels_last)
+    maps = torch.randn(1, 192, 128, 128).to(dtype, memory_format=torch.channels_last)
     q, k, v = maps.chunk(3, 1)
-    table = torch.randn(4, 63 * 63)
+    table = torch.randn(4, 63 * 63, dtype=dtype)
     compare(
         "window attention 32×32, 4 heads",
         rounds,
@@ -61,7 +48,7 @@ def operators_of_esc(rounds: int) -> None:
             for side in ("native", "sdpa", "reference")
         },
     )
-    x, kernel, dynamic = maps[:, :16], LargeKernel(16)(), torch.randn(1, 16, 3, 3)
+    x, kernel, dynamic = maps[:, :16], LargeKernel(16)().to(dtype), torch.randn(1, 16, 3, 3, dtype=dtype)
     compare(
         "conv attention 13×13, 16 channels",
         rounds,
@@ -71,7 +58,7 @@ def operators_of_esc(rounds: int) -> None:
         },
     )
     x = maps[:, :64].contiguous(memory_format=torch.channels_last)
-    weights = [p for part in ConvFFN(64, 1.25).children() for p in part.parameters()]
+    weights = [p for part in ConvFFN(64, 1.25).to(dtype).children() for p in part.parameters()]
     compare(
         "feed-forward 64, ratio 1.25",
         rounds,
@@ -79,45 +66,13 @@ def operators_of_esc(rounds: int) -> None:
     )
 
 
-def whole_network(rounds: int, size: int) -> None:
-    """ESC ×4 with the kernels, without them, and without them with the published definition of attention."""
-    network = build("esc", 4).eval().to(memory_format=torch.channels_last)
-    x = torch.rand(1, 3, size, size).to(memory_format=torch.channels_last)
-
-    def torchs(backend: str) -> torch.Tensor:
-        _force(network, backend)
-        with without_kernels():
-            out = network(x)
-        _force(network, None)
-        return out
-
-    error = (network(x) - torchs("sdpa")).abs().max()
-    print(f"largest difference of the networks' results: {error:.1e}")
-    sides = {
-        "native": lambda: network(x),
-        "sdpa": lambda: torchs("sdpa"),
-        "naive": lambda: torchs("reference"),
-    }
-    compare(f"ESC ×4, {size}×{size}", rounds, sides)
-
-
-def _force(network: nn.Module, backend: str | None) -> None:
-    for module in network.modules():
-        if isinstance(module, WindowAttention):
-            module.backend = backend
-
-
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--size", type=int, default=128, help="side of the picture that the network enlarges")
-    parser.add_argument("--network", action="store_true", help="the whole network, not the operators")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     print(f"instruction set: {library.convattn_instruction_set().decode()}, threads: {arguments.threads}")
     with torch.inference_mode():
-        if arguments.network:
-            whole_network(arguments.rounds, arguments.size)
-        else:
-            operators_of_esc(arguments.rounds)
+        operators_of_esc(arguments.rounds, getattr(torch, arguments.dtype))

@@ -4,9 +4,9 @@
 
 Sides:
     ours            as users run it, in float32
-    bf16            the same in bfloat16
+    bf16            the same under autocast to bfloat16
     naive           torch's operations only, attention by its definition (the published form)
-    flex            torch's operations only, attention by compiled flex attention (default of the reference code)
+    flex            torch's operations only, attention by compiled flex attention (the reference's default)
     compile         torch's operations only, the whole network compiled by torch
     openvino        converted to OpenVINO, float32
     openvino-bf16   converted to OpenVINO, bfloat16
@@ -48,10 +48,15 @@ def without_kernels() -> Iterator[None]:
         operators.library = library
 
 
-def ours(network: nn.Module, x: Tensor, dtype: torch.dtype = torch.float32) -> Run:
-    network = copy.deepcopy(network).to(dtype, memory_format=torch.channels_last)
-    x = x.to(dtype, memory_format=torch.channels_last)
-    return lambda: network(x).float()
+def ours(network: nn.Module, x: Tensor, autocast: bool = False) -> Run:
+    network = copy.deepcopy(network).to(memory_format=torch.channels_last)
+    x = x.contiguous(memory_format=torch.channels_last)
+
+    def run() -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            return network(x)
+
+    return run
 
 
 def of_torch(network: nn.Module, x: Tensor, backend: str | None = None, compiled: bool = False) -> Run:
@@ -89,7 +94,7 @@ def openvino(network: nn.Module, x: Tensor, precision: str = "f32") -> Run:
 
 SIDES: dict[str, Callable[[nn.Module, Tensor], Run]] = {
     "ours": ours,
-    "bf16": lambda network, x: ours(network, x, torch.bfloat16),
+    "bf16": lambda network, x: ours(network, x, autocast=True),
     "naive": lambda network, x: of_torch(network, x, "reference"),
     "flex": flex,
     "compile": lambda network, x: of_torch(network, x, compiled=True),

@@ -43,7 +43,7 @@ class FeedForwardKernel {
   using O = Operand<Number>;
 
   // Pixels of a strip. Those around it are computed twice.
-  static constexpr int64_t WIDEST = 128, HEIGHT = 32;
+  static constexpr int64_t WIDEST = 128, HEIGHT = 256;
   static constexpr int64_t TILE = 32;  // pixels that stay in the nearest cache from one product to the next
 
   struct Strip {

@@ -15,10 +15,10 @@ namespace convattn {
 using OpenMPParallel = void (*)(void (*body)(void*), void* data, unsigned threads, unsigned flags);
 inline OpenMPParallel openmp_parallel = nullptr;
 
-// How many rows make a task: at most ``most``, fewer where there would be too few tasks for the threads. Rows are
-// cut into ``parts`` already.
+// How many rows make a task: at most ``most``, fewer where several threads would have too few tasks to share
+// evenly. Rows are cut into ``parts`` already.
 inline int64_t rows_at_once(int64_t rows, int64_t most, int64_t parts, int threads) {
-  const int64_t bands = (threads + parts - 1) / parts;
+  const int64_t tasks = threads > 1 ? 2 * threads : 1, bands = (tasks + parts - 1) / parts;
   return std::max<int64_t>(4, std::min(most, (rows + bands - 1) / bands));
 }
 
