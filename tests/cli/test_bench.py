@@ -50,12 +50,16 @@ def test_a_table_a_csv_and_a_plot(
 @pytest.mark.parametrize(
     ("arguments", "names"),
     [
-        (["conv-attention", "--size", "40"], ["torch", "ours", "window attention"]),
+        (["conv-attention", "--size", "40"], ["torch", "ours", "attention"]),
         (
             ["networks", "--size", "96x64", "--sides", "esc-nano,esc-nano@naive"],
             ["esc-nano", "esc-nano@naive"],
         ),
         (["networks", "--size", "32", "--scale", "2", "--sides", "safmn, span"], ["safmn", "span"]),
+        (
+            ["networks", "--size", "64", "--sides", "esc-nano@bf16,esc-nano@sdpa"],
+            ["esc-nano@bf16", "esc-nano@sdpa"],
+        ),
         (["scaling", "--quick", "--sides", "esc-nano"], ["64×64", "128×128"]),
         (
             ["detector", "--size", "64x32", "--sides", "yolo26n,yolo26n-C3k2_ESC"],
@@ -90,7 +94,7 @@ def test_every_subject(
             "There is no network named 'swinir' to measure; there are esc, ",
         ),
         (["networks", "--sides", "esc@quick"], "There is no network named 'esc@quick'"),
-        (["attention", "--sides", "triton"], "The form 'triton' is not there to measure; there are naive"),
+        (["attention", "--sides", "triton"], "There is no side 'triton' here to measure; there are naive"),
         (["networks", "--size", "0"], "0 is no size"),
         (["networks", "--size", "wide"], "wide is no size"),
         (["networks", "--size", "1281x720"], "cannot be the result of a network of scale 4"),

@@ -1,11 +1,14 @@
 """Forms that the same layers can be computed in."""
 
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from convattn.layers import ConvAttention, WindowAttention
 from convattn.ops.conv_attention import BACKENDS as CONV_ATTENTION
@@ -24,11 +27,15 @@ class Form:
         backend: Of the operators that have one of this name; the others choose for themselves.
         kernels: Whether the compiled CPU kernels may be used.
         compiled: Whether torch compiles the whole module.
+        dtype: Of weights and input, whatever the setting says.
+        openvino: The precision in which OpenVINO computes it, if it does.
     """
 
     backend: str | None = None
     kernels: bool = True
     compiled: bool = False
+    dtype: torch.dtype | None = None
+    openvino: str | None = None
 
     @property
     def compiles(self) -> bool:
@@ -37,6 +44,8 @@ class Form:
 
     def is_available(self, device: str) -> bool:
         """Whether there is such a form on a device."""
+        if self.openvino:
+            return device == "cpu" and find_spec("openvino") is not None
         if self.backend == "native":
             return device == "cpu" and operators.library is not None
         return self.backend != "triton" or (device.startswith("cuda") and "triton" in WINDOW_ATTENTION)
@@ -49,6 +58,19 @@ class Form:
                 layer.backend = self.backend if self.backend in known else None
         if self.compiled:
             module.compile(dynamic=False)
+
+    def runner(self, module: nn.Module, x: Tensor) -> Callable[[], object]:
+        """What calls a module in this form, on as many threads as torch takes."""
+        if not self.openvino:
+            return lambda: module(x)
+        import openvino
+
+        options = dict(INFERENCE_NUM_THREADS=torch.get_num_threads(), INFERENCE_PRECISION_HINT=self.openvino)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of tracing, which fixes the size: it stays the same here
+            converted = openvino.convert_model(module, example_input=x)
+        model, array = openvino.Core().compile_model(converted, "CPU", options), x.numpy()
+        return lambda: model(array)
 
     @contextmanager
     def active(self) -> Iterator[None]:
@@ -81,6 +103,10 @@ FORMS = {
     "compile": Form(kernels=False, compiled=True),
     "native": Form("native"),
     "triton": Form("triton"),
+    "bf16": Form(dtype=torch.bfloat16),
+    "openvino": Form(kernels=False, openvino="f32"),
+    "openvino-bf16": Form(kernels=False, openvino="bf16"),
 }
 """Forms by name: torch's own operations, with attention by its definition, fused, or as compiled flex
-attention (the default of the reference code); all of them compiled; and the kernels of this package."""
+attention (the default of the reference code); all of them compiled; the kernels of this package; and other
+precisions and runtimes beside those."""

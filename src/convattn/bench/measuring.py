@@ -60,16 +60,18 @@ class Side:
         """Build the module and return its forward pass, which waits for the device."""
         torch.manual_seed(0)
         torch.set_num_threads(setting.threads)
-        place = dict(device=setting.device, dtype=setting.dtype)
+        place = dict(device=setting.device, dtype=self.form.dtype or setting.dtype)
         module = self.build().eval().requires_grad_(False)
         module = module.to(**place, memory_format=torch.channels_last)  # type: ignore[call-overload]
         x = torch.rand(self.shape).to(**place, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.form.apply(module)
+        with self.form.active(), torch.inference_mode():
+            run = self.form.runner(module, x)
 
         @torch.inference_mode()
         def forward() -> None:
             with self.form.active():
-                module(x)
+                run()
             if setting.device != "cpu":
                 torch.accelerator.synchronize(setting.device)
 

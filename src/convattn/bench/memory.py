@@ -58,7 +58,7 @@ def _growth(side: "Side", setting: "Setting") -> int:
     forward = side.prepare(setting)
     if side.form.compiles:  # which takes memory of its own
         forward()
-        _forget_peak()
+    _forget_peak()
     before = psutil.Process().memory_info().rss
     forward()
     return _peak_so_far() - before

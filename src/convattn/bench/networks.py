@@ -77,7 +77,9 @@ OTHERS: dict[str, tuple[str, Callable[[int], dict[str, Any]]]] = {
 """Name to spandrel's architecture and, for a scale, its hyper-parameters in the paper's lightweight form."""
 
 
-def network_side(name: str, scale: int, width: int, height: int, label: str | None = None) -> Side:
+def network_side(
+    name: str, scale: int, width: int, height: int, *, device: str = "cpu", label: str | None = None
+) -> Side:
     """A network on a picture of the given size.
 
     Args:
@@ -86,12 +88,14 @@ def network_side(name: str, scale: int, width: int, height: int, label: str | No
         scale: How many times larger the result is.
         width: Of the picture.
         height: Of the picture.
+        device: Where it shall run.
         label: What the side is called instead.
 
     Raises:
         InputError: There is no such network here.
     """
     base, at, form = name.partition("@")
+    forms = [form for form in FORMS if FORMS[form].is_available(device)]
     if base in OTHERS and not at:
         if not find_spec("spandrel"):
             raise InputError(
@@ -99,12 +103,12 @@ def network_side(name: str, scale: int, width: int, height: int, label: str | No
                 f"from {', '.join(NETWORKS)}."
             )
         build = partial(_other, name, scale)
-    elif base in NETWORKS and (form in FORMS or not at):
+    elif base in NETWORKS and (form in forms or not at):
         build = partial(networks.build, base, scale)
     else:
         raise InputError(
             f"There is no network named {name!r} to measure; there are {', '.join((*NETWORKS, *OTHERS))}, "
-            f"and ours in the forms {', '.join(FORMS)}, as in esc@naive."
+            f"and ours in the forms {', '.join(forms)}, as esc@naive."
         )
     pixels = scale**2 * width * height
     return Side(label or name, build, (1, 3, height, width), pixels, FORMS[form] if at else OURS)

@@ -83,7 +83,7 @@ def tables(rows: Iterable[Row]) -> Iterator[Table]:
                 row["name"],
                 f"{row['latency_ms']:.4g}",
                 spread,
-                *(_short(value, "#.3g") for value in costs),
+                *(_short(value, "#.3g" if value and value < 1000 else ",.0f") for value in costs),
                 _short(row["parameters"], ","),
                 *(_short(value, ".2f") for value in ratios),
             )

@@ -41,14 +41,11 @@ class Plan:
 
 def attention(plan: Plan) -> list[Case]:
     """One window attention layer of ESC in each form."""
-    available = [name for name, form in FORMS.items() if form.is_available(plan.device)]
-    for name in plan.sides or ():
-        if name not in available:
-            raise InputError(f"The form {name!r} is not there to measure; there are {', '.join(available)}.")
     layer = partial(WindowAttention, 64, 32, 4)
-    names = plan.sides or [name for name in available if name != "compile"]  # little but sdpa in a layer
-    sides = [_layer(name, layer, plan, FORMS[name]) for name in names]
-    return [Case("window attention, 32×32 pixels, 4 heads, 64 channels", sides)]
+    forms = {name: form for name, form in FORMS.items() if form.is_available(plan.device)}
+    sides = [_layer(name, layer, plan, form) for name, form in forms.items()]
+    names = plan.sides or [name for name, form in forms.items() if form.backend]
+    return [Case("window attention, 32×32 pixels, 4 heads, 64 channels", _choose(sides, names))]
 
 
 def conv_attention(plan: Plan) -> list[Case]:
@@ -56,9 +53,10 @@ def conv_attention(plan: Plan) -> list[Case]:
     sides = [
         _layer("torch", _ConvAttention, plan, FORMS["naive"]),
         _layer("ours", _ConvAttention, plan),
-        _layer("window attention", partial(WindowAttention, 64, 32, 4), plan),
+        _layer("attention", partial(WindowAttention, 64, 32, 4), plan),
     ]
-    return [Case("convolutional attention, 13×13 pixels, 16 of 64 channels", sides)]
+    names = plan.sides or [side.name for side in sides]
+    return [Case("convolutional attention, 13×13 pixels, 16 of 64 channels", _choose(sides, names))]
 
 
 def networks(plan: Plan) -> list[Case]:
@@ -68,7 +66,8 @@ def networks(plan: Plan) -> list[Case]:
         raise InputError(f"{width}x{height} pixels cannot be the result of a network of scale {plan.scale}.")
     own = ("esc", "esc@naive", "esc-light", "esc-fp", "esc-nano")
     names = plan.sides or ("swinir-light", *own, *(name for name in OTHERS if name != "swinir-light"))
-    sides = [network_side(name, plan.scale, width // plan.scale, height // plan.scale) for name in names]
+    of_picture = plan.scale, width // plan.scale, height // plan.scale
+    sides = [network_side(name, *of_picture, device=plan.device) for name in names]
     return [Case(f"networks ×{plan.scale} to {width}×{height} pixels", sides)]
 
 
@@ -80,7 +79,10 @@ def scaling(plan: Plan) -> list[Case]:
     return [
         Case(
             f"{name} ×{plan.scale}",
-            [network_side(name, plan.scale, size, size, f"{size}×{size}") for size in sizes],
+            [
+                network_side(name, plan.scale, size, size, device=plan.device, label=f"{size}×{size}")
+                for size in sizes
+            ],
         )
         for name in plan.sides or ("esc",)
     ]
@@ -126,6 +128,15 @@ class _ConvAttention(nn.Module):
 def _layer(name: str, build: Callable[[], nn.Module], plan: Plan, form: Form = OURS) -> Side:
     width, height = plan.size or ((96, 96) if plan.quick else (288, 288))
     return Side(name, build, (1, 64, height, width), height * width, form)
+
+
+def _choose(sides: list[Side], names: Sequence[str]) -> list[Side]:
+    """The sides of these names, in this order."""
+    known = {side.name: side for side in sides}
+    for name in names:
+        if name not in known:
+            raise InputError(f"There is no side {name!r} here to measure; there are {', '.join(known)}.")
+    return [known[name] for name in names]
 
 
 def _detector(name: str) -> nn.Module:

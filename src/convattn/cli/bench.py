@@ -83,7 +83,7 @@ def bench(
     cases = SUBJECTS[subject.value](Plan(_size(size), names, scale, largest, setting.device, quick))
     about = describe(setting)
     command = shlex.join(["convattn", *sys.argv[1:]])
-    messages, console = Console(stderr=True), Console(width=max(Console().width, 130))  # room for the table
+    messages, console = Console(stderr=True), Console(width=max(Console().width, 150))  # room for the table
     with ExitStack() as stack:
         csv_file, plot_file = (path and stack.enter_context(replacing(path)) for path in (csv, plot))
         measured = []
