@@ -191,13 +191,14 @@ class ESCLTE(nn.Module):
         self.features = Features(**features)
         self.estimator = LocalTextureEstimator(self.features.dim, hidden)
 
-    def forward(self, x: Tensor, size: tuple[int, int], *, points_at_once: int = 2**16) -> Tensor:
+    def forward(self, x: Tensor, size: tuple[int, int], *, points_at_once: int | None = None) -> Tensor:
         """Enlarge pictures to any size.
 
         Args:
             x: (N, 3, H, W) in [0, 1], any size from 1×1.
             size: Height and width of the result.
-            points_at_once: Output pixels computed at a time, which bounds the memory.
+            points_at_once: Output pixels computed at a time, which bounds the memory; by default as many as
+                suit the caches of a processor, or keep a GPU busy.
 
         Returns:
             (N, 3, *size), not clamped.
@@ -208,10 +209,17 @@ class ESCLTE(nn.Module):
         return self.render(self.encode(x), rows, columns, cell.to(x.device), points_at_once=points_at_once)
 
     def render(
-        self, texture: Texture, rows: Tensor, columns: Tensor, cell: Tensor, *, points_at_once: int = 2**16
+        self,
+        texture: Texture,
+        rows: Tensor,
+        columns: Tensor,
+        cell: Tensor,
+        *,
+        points_at_once: int | None = None,
     ) -> Tensor:
         """Colours (N, 3, H, W) where H rows and W columns cross; see :meth:`query`."""
         rows, columns = rows[None, :, None], columns[None, None]
+        points_at_once = points_at_once or (2**13 if rows.device.type == "cpu" else 2**16)
         step = max(1, points_at_once // columns.numel())
         bands = [self.query(texture, part, columns, cell) for part in rows.split(step, 1)]
         return torch.cat(bands, 1).permute(0, 3, 1, 2)
