@@ -67,9 +67,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=30)
     options = parser.parse_args()
     if not torch.cuda.is_available():
-        sys.exit(
-            "There is no CUDA GPU here, so there is nothing to time: run this on a machine with one."
-        )
+        sys.exit("There is no CUDA GPU here, so there is nothing to time: run this on a machine with one.")
 
     args = arguments_of(options)
     runs = {(name, what): run for name in BACKENDS for what, run in passes(name, args).items()}
