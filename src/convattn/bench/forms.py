@@ -27,7 +27,7 @@ class Form:
         backend: Of the operators that have one of this name; the others choose for themselves.
         kernels: Whether the compiled CPU kernels may be used.
         compiled: Whether torch compiles the whole module.
-        dtype: Of weights and input, whatever the setting says.
+        dtype: Of products, whatever the setting says.
         openvino: The precision in which OpenVINO computes it, if it does.
     """
 

@@ -24,7 +24,7 @@ class Setting:
 
     Attributes:
         device: As torch names it.
-        dtype: Of weights and input.
+        dtype: Of products; below float32 torch's autocast decides what is no product, as in the upscaler.
         threads: On a CPU.
     """
 
@@ -60,17 +60,19 @@ class Side:
         """Build the module and return its forward pass, which waits for the device."""
         torch.manual_seed(0)
         torch.set_num_threads(setting.threads)
-        place = dict(device=setting.device, dtype=self.form.dtype or setting.dtype)
+        place = dict(device=setting.device, memory_format=torch.channels_last)
+        dtype = self.form.dtype or setting.dtype
+        autocast = torch.autocast(torch.device(setting.device).type, dtype, dtype != torch.float32)
         module = self.build().eval().requires_grad_(False)
-        module = module.to(**place, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        x = torch.rand(self.shape).to(**place, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        module = module.to(**place)  # type: ignore[call-overload]
+        x = torch.rand(self.shape).to(**place)  # type: ignore[call-overload]
         self.form.apply(module)
         with self.form.active(), torch.inference_mode():
             run = self.form.runner(module, x)
 
         @torch.inference_mode()
         def forward() -> None:
-            with self.form.active():
+            with self.form.active(), autocast:
                 run()
             if setting.device != "cpu":
                 torch.accelerator.synchronize(setting.device)
