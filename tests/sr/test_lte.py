@@ -58,7 +58,7 @@ def by_definition(
 def test_every_point_is_what_the_definition_says(sides: tuple[int, int], scales: tuple[float, float]) -> None:
     network = network_of_large_weights().double()
     x = torch.rand(2, 3, *sides, dtype=torch.float64)
-    size = tuple(round(scale * side) for scale, side in zip(scales, sides, strict=True))
+    size = round(scales[0] * sides[0]), round(scales[1] * sides[1])
     cell = torch.tensor([2 * n / m for n, m in zip(sides, size, strict=True)], dtype=torch.float64)
     with torch.no_grad():
         result = network(x, size)
@@ -78,9 +78,9 @@ def test_gradients_in_chunks_are_those_of_the_whole() -> None:
     network, x = network_of_large_weights().double(), torch.rand(1, 3, 3, 4, dtype=torch.float64)
     gradients = []
     for points_at_once in (10, 10**6):
-        network.zero_grad()
+        network.zero_grad(set_to_none=True)
         network(x, (7, 10), points_at_once=points_at_once).square().sum().backward()
-        gradients.append([parameter.grad.clone() for parameter in network.parameters()])
+        gradients.append([parameter.grad for parameter in network.parameters()])
     torch.testing.assert_close(*gradients)
     estimator = network.estimator
     rows, columns = torch.rand(2, 2, 5, dtype=torch.float64) * 3

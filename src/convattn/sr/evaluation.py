@@ -106,7 +106,7 @@ def choose_method(model: str, scale: float | None = None, device: str = "auto") 
             model's.
     """
     wish = Enlargement((scale, scale)) if scale is not None else None
-    network: Any = None if model == "bicubic" else from_pretrained(model, wish and wish.whole_scale)
+    network: Any = None if model == "bicubic" else from_pretrained(model, wish.whole_scale if wish else None)
     scale = scale or getattr(network, "scale", None)
     if scale is None:
         raise InputError(f"{model} can enlarge by any scale; say which.")
@@ -121,7 +121,7 @@ def choose_method(model: str, scale: float | None = None, device: str = "auto") 
 
 def bicubic(scale: float) -> Method:
     """Return bicubic enlargement as a method, computed in double precision and rounded once."""
-    return lambda low: _double(low, _enlarged(*low.shape[-2:], scale))
+    return lambda low: _double(low, _enlarged(low.shape[-2], low.shape[-1], scale))
 
 
 def shrink(high: Tensor, scale: float, pipeline: Pipeline = "double") -> Tensor:

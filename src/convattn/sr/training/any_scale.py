@@ -70,5 +70,5 @@ class AnyScaleTraining(Training):
     def samples(self, batch: Queries, count: int) -> list[Tensor]:
         """Pictures to look at, at the largest scale: bicubic, and as the average makes them."""
         low = batch.low[:count]
-        size = tuple(self.recipe.scale * side for side in low.shape[2:])
+        size = self.recipe.scale * low.shape[2], self.recipe.scale * low.shape[3]
         return [resize_bicubic(low, size=size), self.average.module(low, size)]
