@@ -72,9 +72,7 @@ def tables(rows: Iterable[Row]) -> Iterator[Table]:
         for row in members:
             if row["failure"]:
                 table.add_row(row["name"], "failed")
-                table.caption = "\n".join(
-                    (*filter(None, [table.caption]), f"{row['name']}: {row['failure']}")
-                )
+                table.caption = f"{table.caption or ''}\n{row['name']}: {row['failure']}".strip()
                 continue
             spread = f"{row['lower_quartile_ms']:.4g}–{row['upper_quartile_ms']:.4g}"
             costs = (row[name] for name in ("mpx_per_s", "peak_memory_mb", "gmacs"))

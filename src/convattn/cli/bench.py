@@ -70,6 +70,7 @@ def bench(
     from rich.console import Console
 
     from convattn.bench import SUBJECTS, Plan, Setting, describe, measure, rows, tables, write_csv, write_plot
+    from convattn.bench.report import Row
     from convattn.files import replacing
     from convattn.sr.devices import choose_device, choose_precision
 
@@ -86,7 +87,7 @@ def bench(
     messages, console = Console(stderr=True), Console(width=max(Console().width, 150))  # room for the table
     with ExitStack() as stack:
         csv_file, plot_file = (path and stack.enter_context(replacing(path)) for path in (csv, plot))
-        measured = []
+        measured: list[Row] = []
         with messages.status("") as status:
             for case in cases:
                 results = measure(case, setting, rounds or (3 if quick else 7), status.update)

@@ -102,8 +102,9 @@ def upscale(
 
     if size is not None and (height, width) != (None, None):
         raise InputError("Give --size, or --width and --height, not both.")
-    sides = parse_size(size) if size is not None else (height, width)
-    sides = None if sides == (None, None) else sides
+    if size is not None:
+        height, width = parse_size(size)
+    sides = None if (height, width) == (None, None) else (height, width)
     if scale is None and sides is None and (model is None or len(bundled().get(model, [])) > 1):
         scale = 2
     if tile != "auto" and not tile.isdecimal():

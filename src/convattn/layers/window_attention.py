@@ -35,5 +35,10 @@ class WindowAttention(nn.Module):
     def forward(self, x: Tensor, *, norm: nn.Module | None = None, residual: Tensor | None = None) -> Tensor:
         """(N, C, H, W), normalised first if wanted, to the same shape, plus a residual."""
         q, k, v = pointwise(self.qkv, x, norm=norm).chunk(3, 1)
-        attended = window_attention(q, k, v, self.relative_position_bias, backend=self.backend)
+        attended = window_attention(q, k, v, self.bias_table, backend=self.backend)
         return pointwise(self.project, attended, residual=residual)
+
+    @property
+    def bias_table(self) -> Tensor:
+        """The relative position bias as the operator takes it, (heads, (2w − 1)²)."""
+        return self.relative_position_bias

@@ -60,7 +60,8 @@ class LocalTextureEstimator(nn.Module):
         frequency = self.frequency(features).unflatten(1, (-1, 2))
         maps = self.amplitude(features), frequency[:, :, 0], frequency[:, :, 1], picture
         batch, _, height, width = picture.shape
-        return Texture(*(x.movedim(1, -1).flatten(0, 2).contiguous() for x in maps), (batch, height, width))
+        amplitude, down, across, colour = (x.movedim(1, -1).flatten(0, 2).contiguous() for x in maps)
+        return Texture(amplitude, down, across, colour, (batch, height, width))
 
     def forward(self, texture: Texture, rows: Tensor, columns: Tensor, cell: Tensor) -> Tensor:
         """Colours at points: of the four nearest pixels each answers, the nearer the weightier.
@@ -82,9 +83,9 @@ class LocalTextureEstimator(nn.Module):
         first = torch.arange(batch, device=rows.device).reshape(-1, *points) * (height * width)
         # Times 2, here and below, since a pixel of a picture that spans [-1, 1] is 2 / size long.
         phase = (2 * cell.to(precise)[:, None] * self.phase.weight).sum(-1).reshape(len(cell), *points, -1)
-        colour: Tensor | float = 0.0
+        colour = texture.colour.new_zeros(())
         for row, column in itertools.product(*neighbours):
-            pixel = first + (row.index * width + column.index)
+            pixel = first + (row.pixel * width + column.pixel)
             down = F.embedding(pixel, texture.row_frequency) * (2 * row.offset[..., None])
             across = F.embedding(pixel, texture.column_frequency) * (2 * column.offset[..., None])
             angle = math.pi * (down + across + phase)
@@ -98,7 +99,7 @@ class LocalTextureEstimator(nn.Module):
 class _Neighbour(NamedTuple):
     """The next pixel on one side of each position, how far it is, and how much it counts."""
 
-    index: Tensor
+    pixel: Tensor
     offset: Tensor
     weight: Tensor
 

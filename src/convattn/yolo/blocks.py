@@ -12,7 +12,6 @@ from ultralytics.nn.modules.block import PSABlock
 
 from convattn.errors import InputError
 from convattn.layers import ConvAttention, ConvFFN, LargeKernel, WindowAttention
-from convattn.ops import window_attention
 
 __all__ = ["BLOCKS", "C3k2_ESC", "C3k2_ESCBranch", "ESCBottleneck", "SharedLargeKernel"]
 
@@ -46,10 +45,10 @@ class SpatialWindowAttention(WindowAttention):
         super().__init__(dim, window_size, heads)
         self.relative_position_bias = nn.Parameter(self.relative_position_bias.detach()[None])
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) to the same shape."""
-        q, k, v = self.qkv(x).chunk(3, 1)
-        return self.project(window_attention(q, k, v, self.relative_position_bias[0], backend=self.backend))
+    @property
+    def bias_table(self) -> Tensor:
+        """The relative position bias as the operator takes it, (heads, (2w − 1)²)."""
+        return self.relative_position_bias[0]
 
 
 class ESCBottleneck(nn.Module):
