@@ -21,6 +21,8 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         InputError: The folder does not exist or cannot be written.
     """
     path = Path(path)
+    if path.is_dir():
+        raise InputError(f"{path} cannot be written: it is a folder; give the name of a file.")
     temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
     try:
         temporary.touch()

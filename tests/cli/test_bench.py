@@ -102,6 +102,7 @@ def test_every_subject(
         (["detector", "--sides", "yolo99z"], "yolo99z.yaml cannot be loaded"),
         (["attention", "--precision", "fp8"], "There is no precision fp8"),
         (["attention", "--csv", "nowhere/table.csv"], "nowhere/table.csv cannot be written"),
+        (["attention", "--csv", "."], ". cannot be written: it is a folder"),
         (["attention", "--plot", "nowhere/plot.png"], "nowhere/plot.png cannot be written"),
         (["attention", "--plot", "plot.txt"], "its name must end in .png, .svg or .pdf"),
     ],

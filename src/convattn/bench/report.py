@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from rich.markup import escape
 from rich.table import Table
 
 from .measuring import Case, Measurement, Setting
@@ -72,18 +73,16 @@ def tables(rows: Iterable[Row]) -> Iterator[Table]:
         for row in members:
             if row["failure"]:
                 table.add_row(row["name"], "failed")
-                table.caption = f"{table.caption or ''}\n{row['name']}: {row['failure']}".strip()
+                reason = escape(f"{row['name']}: {row['failure']}")
+                table.caption = f"{table.caption or ''}\n{reason}".strip()
                 continue
-            spread = f"{row['lower_quartile_ms']:.4g}–{row['upper_quartile_ms']:.4g}"
-            costs = (row[name] for name in ("mpx_per_s", "peak_memory_mb", "gmacs"))
-            ratios = (row[name] for name in ("times_as_fast", "times_less_memory"))
             table.add_row(
                 row["name"],
-                f"{row['latency_ms']:.4g}",
-                spread,
-                *(_short(value, "#.3g" if value and value < 1000 else ",.0f") for value in costs),
-                _short(row["parameters"], ","),
-                *(_short(value, ".2f") for value in ratios),
+                _short(row["latency_ms"]),
+                f"{_short(row['lower_quartile_ms'])}–{_short(row['upper_quartile_ms'])}",
+                *(_short(row[name]) for name in ("mpx_per_s", "peak_memory_mb", "gmacs")),
+                f"{row['parameters']:,}",
+                *(_short(row[name], ".2f") for name in ("times_as_fast", "times_less_memory")),
             )
         yield table
 
@@ -112,53 +111,51 @@ def write_plot(rows: Sequence[Row], path: Path, caption: str) -> None:
     """
     from matplotlib.figure import Figure
 
-    cases = {
-        title: [row for row in members if not row["failure"]]
-        for title, members in groupby(rows, lambda row: row["case"])
-    }
-    by_size = len({row["pixels"] for row in rows}) > 1
-    height = 4 if by_size else 1.6 + 0.3 * len(rows)
-    figure = Figure(figsize=(11, height), layout="constrained")
-    panels = zip(
-        figure.subplots(1, 2),
-        ("latency_ms", "peak_memory_mb"),
-        ("latency: median and middle half (ms)", "peak memory (MB)"),
-        ("latency (ns a pixel of the result)", "peak memory (bytes a pixel of the result)"),
-        strict=True,
-    )
-    for axes, quantity, label, label_by_size in panels:
-        for title, members in cases.items():
-            if by_size:
-                _draw_line(axes, members, quantity, title)
-            else:
-                _draw_bars(axes, members, quantity)
-        axes.set(**({"ylabel": label_by_size} if by_size else {"xlabel": label}))
-        axes.spines[["top", "right"]].set_visible(False)
-    if not by_size:
+    drawn = [row for row in rows if not row["failure"]]
+    by_size = len({row["pixels"] for row in drawn}) > 1
+    figure = Figure(figsize=(11, 4 if by_size else 1.6 + 0.3 * len(drawn)), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    if by_size:
+        _draw_lines(left, drawn, "latency_ms", "latency (ns a pixel of the result)")
+        _draw_lines(right, drawn, "peak_memory_mb", "peak memory (bytes a pixel of the result)")
+    else:
+        _draw_bars(left, drawn, "latency_ms", "latency: median and middle half (ms)")
+        _draw_bars(right, drawn, "peak_memory_mb", "peak memory (MB)")
         figure.suptitle(rows[0]["case"])
+    for axes in (left, right):
+        axes.spines[["top", "right"]].set_visible(False)
     figure.supxlabel(caption, fontsize=7, color="0.4")
     figure.savefig(path, dpi=150)
 
 
-def _draw_bars(axes: "Axes", rows: Sequence[Row], quantity: str) -> None:
+def _draw_bars(axes: "Axes", rows: Sequence[Row], quantity: str, label: str) -> None:
+    """A bar for each side."""
     values = [row[quantity] or 0 for row in rows]
-    spread = [
-        (row["latency_ms"] - row["lower_quartile_ms"], row["upper_quartile_ms"] - row["latency_ms"])
-        for row in rows
-    ]
-    errors = list(zip(*spread, strict=True)) if quantity == "latency_ms" else None
+    lower, upper = (
+        [abs(row[f"{quartile}_quartile_ms"] - row["latency_ms"]) for row in rows]
+        for quartile in ("lower", "upper")
+    )
+    errors = (lower, upper) if quantity == "latency_ms" else None
     bars = axes.barh([row["name"] for row in rows], values, xerr=errors, alpha=0.7)
-    axes.bar_label(bars, [f"{value:.3g}" if value else "unknown" for value in values], padding=4, fontsize=8)
+    axes.bar_label(bars, [_short(row[quantity]) for row in rows], padding=4, fontsize=8)
     axes.invert_yaxis()
     axes.margins(x=0.15)
+    axes.set_xlabel(label)
 
 
-def _draw_line(axes: "Axes", rows: Sequence[Row], quantity: str, label: str) -> None:
-    values = [1e6 * (row[quantity] or math.nan) / row["pixels"] for row in rows]
-    axes.plot([row["pixels"] ** 0.5 for row in rows], values, marker="o", label=label)
-    axes.set_xscale("log", base=2)
+def _draw_lines(axes: "Axes", rows: Sequence[Row], quantity: str, label: str) -> None:
+    """What a pixel costs, a line for each case."""
+    for title, members in groupby(rows, lambda row: row["case"]):
+        costs = {
+            round(row["pixels"] ** 0.5): 1e6 * (row[quantity] or math.nan) / row["pixels"] for row in members
+        }
+        axes.plot(costs.keys(), costs.values(), marker="o", label=title)
+    sides = sorted({round(row["pixels"] ** 0.5) for row in rows})
+    axes.set_xscale("log")
+    axes.set_xticks(sides, [str(side) for side in sides], minor=False)
+    axes.set_xticks([], minor=True)
     axes.set_ylim(bottom=0)
-    axes.set_xlabel("side of the result (pixels)")
+    axes.set(xlabel="side of the result (pixels)", ylabel=label)
     axes.grid(alpha=0.3)
     axes.legend(frameon=False, fontsize="small")
 
@@ -167,8 +164,11 @@ def _in(unit: float, value: int | None) -> float:
     return math.nan if value is None else value / unit
 
 
-def _short(value: float | None, form: str) -> str:
-    return "–" if value is None else format(value, form).rstrip(".")
+def _short(value: float | None, form: str = "#.3g") -> str:
+    """As the form says, or the whole part where that has three digits."""
+    if value is None:
+        return "–"
+    return f"{value:,.0f}" if value >= 100 else f"{value:{form}}"
 
 
 def _name_of(device: str) -> str:

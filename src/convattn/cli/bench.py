@@ -80,7 +80,7 @@ def bench(
         raise InputError('Plots are drawn by matplotlib, which is missing: pip install "convattn[bench]".')
     where = choose_device(device)
     setting = Setting(str(where), choose_precision(precision, where), threads or torch.get_num_threads())
-    names = [name.strip() for name in sides.split(",")] if sides else None
+    names = list(dict.fromkeys(name.strip() for name in sides.split(","))) if sides else None
     cases = SUBJECTS[subject.value](Plan(_size(size), names, scale, largest, setting.device, quick))
     about = describe(setting)
     command = shlex.join(["convattn", *sys.argv[1:]])
