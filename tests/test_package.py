@@ -88,6 +88,8 @@ def test_what_modules_import_is_required(part, extras):
     required = set().union(*map(_requirements, ["", *extras]))
     if "yolo" in extras:  # builds on what Ultralytics itself requires
         required |= {_canonical(line) for line in metadata.requires("ultralytics") or []}
+    if part == "ops":  # comes with torch where there is a GPU for it
+        required.add("triton")
     owners = metadata.packages_distributions()
     for path in (SOURCE / part).rglob("*.py"):
         for node in ast.parse(path.read_text(encoding="utf-8")).body:

@@ -571,7 +571,7 @@ def test_transparency_that_lies_apart_is_said_too(tmp_path):
 
 
 def test_hdr_metadata_that_is_lost_is_said(tmp_path):
-    hdr = {"x265-params": "log-level=none:hdr10=1:max-cll=1000,400"}
+    hdr = {"x265-params": "log-level=none:hdr10=1:max-cll=1000,400:bframes=0"}
     clip = make_film(
         tmp_path / "clip.mkv", codec="libx265", pixel_format="yuv420p10le", times=TIMES[:2], options=hdr
     )

@@ -162,7 +162,7 @@ def measure(
             run()
             runs[side.name] = run
         except Exception as error:
-            failures[side.name] = str(error).strip().splitlines()[0] or type(error).__name__
+            failures[side.name] = (str(error).strip() or type(error).__name__).splitlines()[0]
     report(f"{case.title}: {rounds} rounds of {len(runs)}")
     clock = time.process_time if setting.by_processor else time.perf_counter
     seconds = timing.time_in_turns(runs, rounds, warm_up=0, clock=clock)

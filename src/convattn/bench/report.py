@@ -149,7 +149,7 @@ def _draw_lines(axes: "Axes", rows: Sequence[Row], quantity: str, label: str) ->
         costs = {
             round(row["pixels"] ** 0.5): 1e6 * (row[quantity] or math.nan) / row["pixels"] for row in members
         }
-        axes.plot(costs.keys(), costs.values(), marker="o", label=title)
+        axes.plot(list(costs), list(costs.values()), marker="o", label=title)
     sides = sorted({round(row["pixels"] ** 0.5) for row in rows})
     axes.set_xscale("log")
     axes.set_xticks(sides, [str(side) for side in sides], minor=False)

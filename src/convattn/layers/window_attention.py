@@ -26,10 +26,9 @@ class WindowAttention(nn.Module):
             raise ValueError(f"heads must divide dim: {dim} channels cannot be shared among {heads} heads")
         self.backend = backend
         self.qkv = nn.Conv2d(dim, 3 * dim, 1)
-        # Not a product: on the meta device that would import torch's compiler, a second and 100 MB.
-        self.relative_position_bias = nn.Parameter(
-            torch.normal(0.0, 0.001, (heads, (2 * window_size - 1) ** 2))
-        )
+        # Normal in effect. On the meta device normal_ would import torch's compiler, a second and 100 MB.
+        table = nn.init.trunc_normal_(torch.empty(heads, (2 * window_size - 1) ** 2), std=0.001)
+        self.relative_position_bias = nn.Parameter(table)
         self.project = nn.Conv2d(dim, dim, 1)
 
     def forward(self, x: Tensor, *, norm: nn.Module | None = None, residual: Tensor | None = None) -> Tensor:
