@@ -73,6 +73,7 @@ def test_every_subject(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    pytest.importorskip("matplotlib")
     if "safmn" in arguments[-1]:
         pytest.importorskip("spandrel")
     if "detector" in arguments:
