@@ -24,13 +24,11 @@ demo-upscale: $(VENV)/.package
 demo-detect: $(VENV)/.detection
 	$(BIN)/python examples/detect.py demo-output
 
-# The encoders of films have crashed in a process that had run the tests of everything else before.
 test: $(VENV)/.development
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --ignore tests/sr/test_film.py
-	OMP_NUM_THREADS=1 $(BIN)/pytest tests/sr/test_film.py
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS)
 
 clean:
 	rm -rf $(VENV) demo-output

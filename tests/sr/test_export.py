@@ -1,5 +1,6 @@
 """An exported network computes what torch computes, at sizes and batches that were not traced."""
 
+import subprocess
 import sys
 import warnings
 from collections.abc import Callable
@@ -89,6 +90,30 @@ def test_openvino(network: nn.Module, tmp_path: Path) -> None:
     (tmp_path / "network.bin").unlink()
     with pytest.raises(InputError, match=r"put network\.bin beside it"):
         load_exported(tmp_path / "network.xml")
+
+
+def test_ctrl_c_after_openvino_is_no_crash(network: nn.Module, tmp_path: Path) -> None:
+    """Networks go in the order they came, and then a signal arrives."""
+    pytest.importorskip("openvino")
+    export(network, tmp_path / "network.xml")
+    script = """if True:
+        import gc, os, signal, sys, torch
+        from convattn.sr.exported import load_exported
+        first, second = (load_exported(sys.argv[1]) for _ in range(2))
+        for exported in (first, second):
+            exported(torch.rand(1, 3, 8, 8))
+        del first, exported
+        gc.collect()
+        del second
+        gc.collect()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+        except KeyboardInterrupt:
+            sys.exit(7)
+    """
+    done = subprocess.run([sys.executable, "-c", script, tmp_path / "network.xml"], check=False)
+    assert done.returncode == 7
 
 
 def test_torch_export(network: nn.Module, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from convattn.ops.conv_attention import BACKENDS as CONV_ATTENTION
 from convattn.ops.native import operators
 from convattn.ops.window_attention import BACKENDS as WINDOW_ATTENTION
 from convattn.ops.window_attention import _by_windows, _compiled_flex
+from convattn.sr.exported import openvino_core
 
 __all__ = ["FORMS", "OURS", "Form"]
 
@@ -69,7 +70,7 @@ class Form:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of tracing, which fixes the size: it stays the same here
             converted = openvino.convert_model(module, example_input=x)
-        model, array = openvino.Core().compile_model(converted, "CPU", options), x.numpy()
+        model, array = openvino_core().compile_model(converted, "CPU", options), x.numpy()
         return lambda: model(array)
 
     @contextmanager

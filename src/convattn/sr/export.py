@@ -23,7 +23,7 @@ from convattn.errors import InputError
 from convattn.files import replacing
 
 from .data import read_rgb
-from .exported import METADATA, ExportedNetwork, load_exported, require
+from .exported import METADATA, ExportedNetwork, load_exported, openvino_core, require
 from .pictures import find_pictures
 from .weights import describe
 
@@ -174,7 +174,7 @@ def _write_onnx(job: _Job, file: Path) -> None:
 
 def _write_openvino(job: _Job, file: Path) -> None:
     openvino = require("openvino")
-    model = openvino.Core().read_model(job.onnx(job.network))
+    model = openvino_core().read_model(job.onnx(job.network))
     if job.precision == "int8":
         model = job.quantised(model)
     model.set_rt_info(job.about, [METADATA])

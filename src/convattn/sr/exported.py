@@ -24,7 +24,7 @@ from convattn.ops import reflect_pad
 
 from .tiles import cut
 
-__all__ = ["METADATA", "SUFFIXES", "ExportedNetwork", "load_exported", "require"]
+__all__ = ["METADATA", "SUFFIXES", "ExportedNetwork", "load_exported", "openvino_core", "require"]
 
 METADATA = "convattn"
 """The section of a file, where its format has sections, that says what the network is."""
@@ -168,6 +168,20 @@ def require(name: str, remedy: str = 'run: pip install "convattn[export]"') -> M
         raise InputError(f"This needs {name}, which is not installed; {remedy}.") from error
 
 
+@cache
+def openvino_core() -> Any:
+    """The one through which OpenVINO reads and compiles networks.
+
+    There is one a process, and it stays. Each brings a stack on which signals are handled, and takes it away
+    with itself; of two that go in the order they came, the second puts back the stack of the first, which is
+    gone, and the next signal, such as Ctrl-C, crashes the process.
+
+    Raises:
+        InputError: OpenVINO is not installed.
+    """
+    return require("openvino").Core()
+
+
 class _Onnx(Runtime):
     """onnxruntime, with as many threads as torch has."""
 
@@ -199,9 +213,7 @@ class _OpenVINO(Runtime):
     """OpenVINO on the processor, in float32 even where it would rather have bfloat16."""
 
     def __init__(self, path: Path) -> None:
-        openvino = require("openvino")
-        self._core = openvino.Core()
-        self._model = self._core.read_model(path)
+        self._model = openvino_core().read_model(path)
         (source,), (_,) = self._model.inputs, self._model.outputs
         self.shape = [side.get_length() if side.is_static else None for side in source.partial_shape]
         self.dtype = {"f32": torch.float32, "f16": torch.float16}[source.element_type.to_string()]
@@ -211,7 +223,7 @@ class _OpenVINO(Runtime):
 
     def _compile(self) -> Any:
         settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": torch.get_num_threads()}
-        return self._core.compile_model(self._model, "CPU", settings)
+        return openvino_core().compile_model(self._model, "CPU", settings)
 
     def __call__(self, x: Tensor) -> Tensor:
         (y,) = self._compiled()(x.cpu().contiguous().numpy()).values()
