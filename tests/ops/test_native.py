@@ -293,13 +293,18 @@ def test_chosen_for_inference_in_float32_and_bfloat16() -> None:
         assert not operators.takes(x.clone().requires_grad_())
 
 
-def test_says_so_where_it_was_not_built(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_says_so_where_it_was_not_built(tmp_path) -> None:
     with pytest.warns(RuntimeWarning, match="compiled kernels"):
         assert _load(tmp_path) is None
-    monkeypatch.setattr(operators, "library", None)
+
+
+def test_works_without() -> None:
     args = conv_input(1, 4, 8, 8)
-    assert not operators.takes(*args)
-    assert_exact(conv_attention, args)
+    with operators.disabled():
+        assert not operators.is_available()
+        assert not operators.takes(*args)
+        assert_exact(conv_attention, args)
+    assert operators.is_available()
 
 
 def test_kernels_of_another_version_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:

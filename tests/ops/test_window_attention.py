@@ -2,6 +2,7 @@
 
 import copy
 import math
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -15,6 +16,13 @@ from convattn.ops import window_attention
 from convattn.ops.window_attention import BACKENDS, expand_bias
 
 BACKENDS_WITH_GRADIENTS = [name for name in BACKENDS if name not in ("flex", "native")]  # on a CPU
+
+
+@pytest.fixture(autouse=True)
+def uncompiled() -> Iterator[None]:
+    """Flex attention without the compiler, which takes half a minute on a CPU."""
+    with torch.compiler.set_stance("force_eager"):
+        yield
 
 
 def by_loops(q: Tensor, k: Tensor, v: Tensor, table: Tensor, window: int) -> Tensor:

@@ -1,20 +1,18 @@
 """Forms that the same layers can be computed in."""
 
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from convattn.layers import ConvAttention, WindowAttention
+from convattn.ops import native
 from convattn.ops.conv_attention import BACKENDS as CONV_ATTENTION
-from convattn.ops.native import operators
 from convattn.ops.window_attention import BACKENDS as WINDOW_ATTENTION
-from convattn.ops.window_attention import _by_windows, _compiled_flex
 from convattn.sr.exported import openvino_core
 
 __all__ = ["FORMS", "OURS", "Form"]
@@ -48,7 +46,7 @@ class Form:
         if self.openvino:
             return device == "cpu" and find_spec("openvino") is not None
         if self.backend == "native":
-            return device == "cpu" and operators.library is not None
+            return device == "cpu" and native.is_available()
         return self.backend != "triton" or (device.startswith("cuda") and "triton" in WINDOW_ATTENTION)
 
     def apply(self, module: nn.Module) -> None:
@@ -73,26 +71,9 @@ class Form:
         model, array = openvino_core().compile_model(converted, "CPU", options), x.numpy()
         return lambda: model(array)
 
-    @contextmanager
-    def active(self) -> Iterator[None]:
+    def active(self) -> AbstractContextManager[None]:
         """What modules in this form are called in."""
-        with ExitStack() as stack:
-            if not self.kernels:
-                stack.enter_context(_replaced(vars(operators), "library", None))
-            if self.backend == "flex":
-                # By itself the operator compiles on a GPU only: a CPU needs a compiler and half a minute.
-                stack.enter_context(_replaced(WINDOW_ATTENTION, "flex", _by_windows(_compiled_flex())))
-            yield
-
-
-@contextmanager
-def _replaced(names: dict[str, Any], name: str, value: object) -> Iterator[None]:
-    known = names[name]
-    names[name] = value
-    try:
-        yield
-    finally:
-        names[name] = known
+        return nullcontext() if self.kernels else native.disabled()
 
 
 OURS = Form()

@@ -79,8 +79,7 @@ def _sdpa(q: Tensor, k: Tensor, v: Tensor, table: Tensor) -> Tensor:
 
 def _flex(q: Tensor, k: Tensor, v: Tensor, table: Tensor) -> Tensor:
     """Compiled flex attention, which looks each bias up where it is needed."""
-    compiled = q.is_cuda and not torch.compiler.is_compiling()
-    return (_compiled_flex() if compiled else _flex_attention)(q, k, v, table)
+    return (_flex_attention if torch.compiler.is_compiling() else _compiled_flex())(q, k, v, table)
 
 
 def _flex_attention(q: Tensor, k: Tensor, v: Tensor, table: Tensor) -> Tensor:

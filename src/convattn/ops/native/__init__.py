@@ -1,5 +1,23 @@
 """The operators by compiled kernels, for inference on a CPU in float32 and bfloat16."""
 
-from .operators import conv_attention, feed_forward, pointwise, register, takes, window_attention
+from .operators import (
+    conv_attention,
+    disabled,
+    feed_forward,
+    is_available,
+    pointwise,
+    register,
+    takes,
+    window_attention,
+)
 
-__all__ = ["conv_attention", "feed_forward", "pointwise", "register", "takes", "window_attention"]
+__all__ = [
+    "conv_attention",
+    "disabled",
+    "feed_forward",
+    "is_available",
+    "pointwise",
+    "register",
+    "takes",
+    "window_attention",
+]

@@ -2,7 +2,8 @@
 
 import inspect
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -11,9 +12,36 @@ from torch import Tensor
 from ..exporting import is_exporting
 from .library import ConvAttention, FeedForward, Map, Norm, Pointwise, WindowAttention, library, run
 
-__all__ = ["conv_attention", "feed_forward", "pointwise", "register", "takes", "window_attention"]
+__all__ = [
+    "conv_attention",
+    "disabled",
+    "feed_forward",
+    "is_available",
+    "pointwise",
+    "register",
+    "takes",
+    "window_attention",
+]
 
 Argument = Tensor | float | None
+
+_enabled = library is not None
+
+
+def is_available() -> bool:
+    """Whether the kernels are there and not disabled."""
+    return _enabled
+
+
+@contextmanager
+def disabled() -> Iterator[None]:
+    """Meanwhile, in every thread, torch's own operations compute everything."""
+    global _enabled
+    before, _enabled = _enabled, False
+    try:
+        yield
+    finally:
+        _enabled = before
 
 
 def takes(*args: Argument) -> bool:
@@ -174,7 +202,7 @@ def _fit(args: Iterable[Argument], autocast: bool = False) -> bool:
     tensors = _tensors(args)
     dtypes = {torch.get_autocast_dtype("cpu")} if autocast else {x.dtype for x in tensors}
     cpu = all(x.device.type == "cpu" and x.dtype in _DTYPES for x in tensors)
-    return library is not None and cpu and len(dtypes) == 1 and dtypes <= _DTYPES
+    return _enabled and cpu and len(dtypes) == 1 and dtypes <= _DTYPES
 
 
 _DTYPES = {torch.float32, torch.bfloat16}
