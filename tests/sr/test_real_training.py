@@ -1,5 +1,6 @@
 """Training for real-world pictures: its pairs, its two stages, and that an interruption changes nothing."""
 
+import copy
 import itertools
 import os
 import signal
@@ -11,7 +12,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 pytest.importorskip("lightning")
 
@@ -24,6 +25,7 @@ from convattn.sr.recipe import Recipe
 from convattn.sr.training import Training, real, train
 from convattn.sr.training.adversarial import AdversarialTraining
 from convattn.sr.training.real import CropStream, DegradedPairs, RealTraining
+from convattn.sr.training.run import start_from
 from convattn.sr.weights import load_network, save_network
 
 
@@ -224,17 +226,27 @@ def test_validation_is_on_degraded_pictures(pictures: Path, tmp_path: Path) -> N
         assert 1 < difference < 60
 
 
-def test_it_starts_from_its_like_or_from_classic_features(pictures: Path, tmp_path: Path) -> None:
+def test_it_starts_from_its_like_or_from_classic_features(tmp_path: Path) -> None:
     classic, own = build("esc-nano", 2), build("esc-nano-real")
     for network, name in ((classic, "classic"), (own, "own")):
         save_network(network, tmp_path / f"{name}.safetensors")
         begun = build("esc-nano-real")
-        RealTraining.start_from(begun, str(tmp_path / f"{name}.safetensors"))
+        start_from(begun, str(tmp_path / f"{name}.safetensors"))
         torch.testing.assert_close(begun.features.state_dict(), network.features.state_dict())
     torch.testing.assert_close(begun.state_dict(), own.state_dict())
-    save_network(build("esc-light", 2), tmp_path / "light.safetensors")
-    with pytest.raises(InputError, match="are of another network"):
-        RealTraining.start_from(own, str(tmp_path / "light.safetensors"))
+
+
+@pytest.mark.parametrize("name", ["esc-nano", "esc-nano-real", "esc-nano-lte"])
+def test_weights_of_another_depth_start_nothing(name: str, tmp_path: Path) -> None:
+    network, other, path = build(name, 4), build("esc-nano", 2), tmp_path / "other.safetensors"
+    before = {key: tensor.clone() for key, tensor in network.state_dict().items()}
+    blocks = list(other.features.blocks)
+    for count, message in ((1, "missing there, but"), (3, "there, but missing here")):
+        other.features.blocks = nn.ModuleList(copy.deepcopy(block) for block in (blocks * 2)[:count])
+        save_network(other, path)
+        with pytest.raises(InputError, match=rf"are of another network .*: features\.blocks.* {message}"):
+            start_from(network, str(path))
+    torch.testing.assert_close(network.state_dict(), before, rtol=0, atol=0)
 
 
 def test_without_vgg_the_training_ends_in_a_sentence(

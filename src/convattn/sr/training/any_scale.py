@@ -8,10 +8,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.data import IterableDataset
 
-from convattn.sr.data import MARGIN, PictureFolder, Queries, QueryStream
-from convattn.sr.layouts import StateDict
+from convattn.sr.data import MARGIN, PatchStream, PictureFolder, Queries, QueryStream
 from convattn.sr.recipe import Recipe
 from convattn.sr.resize import resize_bicubic
 
@@ -22,6 +20,8 @@ __all__ = ["AnyScaleTraining"]
 
 class AnyScaleTraining(Training):
     """Training of :class:`~convattn.sr.networks.ESCLTE`; see :class:`Training`."""
+
+    stream_type = QueryStream
 
     def __init__(self, recipe: Recipe, network: nn.Module, pictures: PictureFolder) -> None:
         super().__init__(recipe, network, pictures)
@@ -34,27 +34,9 @@ class AnyScaleTraining(Training):
         """The least height and width of a picture that a patch with its margin can be cut from."""
         return recipe.scale * (recipe.patch + 2 * MARGIN)
 
-    @classmethod
-    def start(cls, network: nn.Module, weights: StateDict) -> None:
-        """Let a network begin with trained weights, or with the features of a classic network."""
-        own = network.state_dict()
-        if weights.keys() != own.keys():
-            others = {key: value for key, value in own.items() if not key.startswith("features.")}
-            weights = others | {key: value for key, value in weights.items() if key.startswith("features.")}
-        network.load_state_dict(weights)
-
-    def stream(self, **place: int) -> IterableDataset[Any]:
+    def stream(self, **settings: int) -> PatchStream:
         """The endless stream of :class:`~convattn.sr.data.Queries`."""
-        recipe = self.recipe
-        return QueryStream(
-            self.pictures,
-            scale=recipe.scale,
-            patch=recipe.patch,
-            queries=recipe.queries,
-            batch=recipe.batch,
-            seed=recipe.seed,
-            **place,
-        )
+        return super().stream(queries=self.recipe.queries, **settings)
 
     def make_pair(self, batch: Queries) -> Queries:
         """Bring colours to [0, 1]."""

@@ -1,13 +1,13 @@
 """Training of the classic networks: L1 loss on bicubic pairs, AdamW, and an average of the weights.
 
 The other kinds of training are subclasses, which change where samples come from, how a batch becomes inputs
-and targets, what the loss is, or what a network starts from.
+and targets, or what the loss is.
 """
 
 import signal
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import lightning as L
 import torch
@@ -15,15 +15,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader
 
-from convattn.errors import InputError
 from convattn.sr.data import PatchStream, PictureFolder, make_pair
 from convattn.sr.evaluation import Pair, pairs
-from convattn.sr.layouts import StateDict
 from convattn.sr.recipe import Recipe
 from convattn.sr.resize import resize_bicubic
-from convattn.sr.weights import load_network, save_network, transfer_scale
+from convattn.sr.weights import save_network
 
 __all__ = ["Training"]
 
@@ -36,6 +34,9 @@ class Training(L.LightningModule):
         network: What is trained.
         pictures: High-resolution pictures, each at least :meth:`smallest_picture` high and wide.
     """
+
+    stream_type: ClassVar[type[PatchStream]] = PatchStream
+    """What samples come from."""
 
     def __init__(self, recipe: Recipe, network: nn.Module, pictures: PictureFolder) -> None:
         super().__init__()
@@ -53,46 +54,20 @@ class Training(L.LightningModule):
         return recipe.scale * recipe.patch
 
     @classmethod
-    def start(cls, network: nn.Module, weights: StateDict) -> None:
-        """Let a network begin with trained weights, of any scale."""
-        scale: Any = network.scale
-        network.load_state_dict(transfer_scale(weights, scale))
-
-    @classmethod
-    def start_from(cls, network: nn.Module, path: str) -> None:
-        """Let a network begin with the weights in a file.
-
-        Raises:
-            InputError: The file cannot be read, or its weights do not fit.
-        """
-        try:
-            cls.start(network, load_network(path).state_dict())
-        except RuntimeError as error:
-            raise InputError(
-                f"The weights {path} are of another network and cannot start this one."
-            ) from error
-
-    @classmethod
     def validation(cls, recipe: Recipe) -> Iterator[Pair]:
         """What to measure the network on."""
         return pairs(str(recipe.validation), recipe.scale, pipeline="uint8")
 
-    def stream(self, **place: int) -> IterableDataset[Any]:
+    def stream(self, **settings: int) -> PatchStream:
         """The endless stream of batches.
 
         Args:
-            **place: ``first_step``, ``device`` and ``devices``, as :class:`~convattn.sr.data.PatchStream`
-                takes them.
+            **settings: ``first_step``, ``device`` and ``devices``, as :class:`~convattn.sr.data.PatchStream`
+                takes them, and what differs from the recipe.
         """
         recipe = self.recipe
-        return PatchStream(
-            self.pictures,
-            scale=recipe.scale,
-            patch=recipe.patch,
-            batch=recipe.batch,
-            seed=recipe.seed,
-            **place,
-        )
+        usual = dict(scale=recipe.scale, patch=recipe.patch, batch=recipe.batch, seed=recipe.seed)
+        return self.stream_type(self.pictures, **(usual | settings))
 
     def make_pair(self, batch: Any) -> Any:
         """Make of a batch, on the device, what :meth:`loss` and :meth:`samples` take."""

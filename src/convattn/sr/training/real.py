@@ -7,12 +7,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Generator, Tensor, nn
+from torch import Generator, Tensor
 
 from convattn.sr.data import PatchStream
 from convattn.sr.degradation import Degradation, degrade, sharpen
 from convattn.sr.evaluation import Pair
-from convattn.sr.layouts import StateDict
 from convattn.sr.recipe import Recipe
 
 from .classic import Training
@@ -20,62 +19,6 @@ from .classic import Training
 __all__ = ["CropStream", "DegradedPairs", "RealTraining"]
 
 Patches = tuple[Tensor, Tensor]
-
-
-class RealTraining(Training):
-    """A network for real-world pictures in training: mean absolute error to sharpened targets.
-
-    Source: Wang et al., "Real-ESRGAN: Training Real-World Blind Super-Resolution with Pure Synthetic Data",
-    ICCVW 2021, sections 3 and 4.
-    """
-
-    @classmethod
-    def smallest_picture(cls, recipe: Recipe) -> int:
-        """The least height and width of a picture that crops can be cut from."""
-        return recipe.scale * recipe.crop
-
-    @classmethod
-    def start(cls, network: nn.Module, weights: StateDict) -> None:
-        """Let a network begin with trained weights, or with the features of a classic network."""
-        if "image_skip.project.weight" in weights:
-            network.load_state_dict(weights)
-        else:
-            features = {key: tensor for key, tensor in weights.items() if key.startswith("features.")}
-            network.load_state_dict(network.state_dict() | features)
-
-    @classmethod
-    def validation(cls, recipe: Recipe) -> Iterator[Pair]:
-        """What to measure the network on: each picture degraded in the same way every time."""
-        for number, pair in enumerate(super().validation(recipe)):
-            target = sharpen(pair.high[None] / 255)
-            generator = Generator().manual_seed(number)
-            low = degrade(target, Degradation(scale=recipe.scale), generator=generator)
-            low, high = ((x[0] * 255).round().to(torch.uint8) for x in (low, target))
-            yield replace(pair, low=low, high=high)
-
-    def stream(self, **place: int) -> PatchStream:
-        """The endless stream of crops, from the first step that shares its pool with the given one."""
-        recipe = self.recipe
-        place["first_step"] -= place["first_step"] % recipe.pooled_steps
-        return CropStream(
-            self.pictures,
-            scale=recipe.scale,
-            patch=recipe.crop,
-            batch=recipe.batch // recipe.patches,
-            seed=recipe.seed,
-            **place,
-        )
-
-    def train_dataloader(self) -> Any:
-        """Return the degraded pairs from the present step on."""
-        crops = super().train_dataloader()
-        return DegradedPairs(
-            crops, self.recipe, first_step=self.global_step, rank=self.global_rank, device=self.device
-        )
-
-    def make_pair(self, batch: Patches) -> Patches:
-        """Return the batch, which is made of pairs."""
-        return batch
 
 
 class CropStream(PatchStream):
@@ -89,6 +32,48 @@ class CropStream(PatchStream):
         top, left = (int(random.integers(length - side + 1)) for length in picture.shape[1:])
         crop = picture[:, top : top + side, left : left + side]
         return crop.flip(-1) if random.integers(2) else crop
+
+
+class RealTraining(Training):
+    """A network for real-world pictures in training: mean absolute error to sharpened targets.
+
+    Source: Wang et al., "Real-ESRGAN: Training Real-World Blind Super-Resolution with Pure Synthetic Data",
+    ICCVW 2021, sections 3 and 4.
+    """
+
+    stream_type = CropStream
+
+    @classmethod
+    def smallest_picture(cls, recipe: Recipe) -> int:
+        """The least height and width of a picture that crops can be cut from."""
+        return recipe.scale * recipe.crop
+
+    @classmethod
+    def validation(cls, recipe: Recipe) -> Iterator[Pair]:
+        """What to measure the network on: each picture degraded in the same way every time."""
+        for number, pair in enumerate(super().validation(recipe)):
+            target = sharpen(pair.high[None] / 255)
+            generator = Generator().manual_seed(number)
+            low = degrade(target, Degradation(scale=recipe.scale), generator=generator)
+            low, high = ((x[0] * 255).round().to(torch.uint8) for x in (low, target))
+            yield replace(pair, low=low, high=high)
+
+    def stream(self, *, first_step: int = 0, **settings: int) -> PatchStream:
+        """The endless stream of crops, from the first step that shares its pool with the given one."""
+        recipe = self.recipe
+        settings |= dict(patch=recipe.crop, batch=recipe.batch // recipe.patches)
+        return super().stream(first_step=first_step - first_step % recipe.pooled_steps, **settings)
+
+    def train_dataloader(self) -> Any:
+        """Return the degraded pairs from the present step on."""
+        crops = super().train_dataloader()
+        return DegradedPairs(
+            crops, self.recipe, first_step=self.global_step, rank=self.global_rank, device=self.device
+        )
+
+    def make_pair(self, batch: Patches) -> Patches:
+        """Return the batch, which is made of pairs."""
+        return batch
 
 
 class DegradedPairs:

@@ -18,6 +18,7 @@ from convattn.files import replacing
 from convattn.sr.data import PictureFolder
 from convattn.sr.networks import ESC, ESCLTE, ESCReal, build
 from convattn.sr.recipe import Recipe
+from convattn.sr.weights import load_network, transfer_scale
 
 from .adversarial import AdversarialTraining
 from .any_scale import AnyScaleTraining
@@ -25,7 +26,7 @@ from .callbacks import CHECKPOINT, Bar, Keeper, Samples, Validation
 from .classic import Training
 from .real import RealTraining
 
-__all__ = ["train"]
+__all__ = ["start_from", "train"]
 
 _TRAININGS: dict[type[nn.Module], type[Training]] = {
     ESC: Training,
@@ -50,7 +51,7 @@ def train(recipe: Recipe) -> Path:
     network = build(recipe.network, recipe.scale)
     kind = AdversarialTraining if recipe.adversarial else _TRAININGS[type(network)]
     if recipe.start_from and not checkpoint:
-        kind.start_from(network, recipe.start_from)
+        start_from(network, recipe.start_from)
     pictures = PictureFolder(recipe.data, smallest=kind.smallest_picture(recipe), memory=recipe.memory)
     validation = Validation(kind.validation(recipe), recipe) if recipe.validation else None
     _record(recipe)
@@ -64,6 +65,30 @@ def train(recipe: Recipe) -> Path:
             "the same command goes on from there."
         )
     return recipe.weights
+
+
+def start_from(network: nn.Module, path: str) -> None:
+    """Let a network begin with the weights in a file, of any scale; of another kind of network, the features.
+
+    Raises:
+        InputError: The file cannot be read, or its weights do not fit.
+    """
+    other = load_network(path)
+    given, own = other.state_dict(), network.state_dict()
+    if type(other) is not type(network):
+        given, own = (
+            {key: x for key, x in state.items() if key.startswith("features.")} for state in (given, own)
+        )
+    elif isinstance(network, ESC):
+        given = transfer_scale(given, network.scale)
+    for key in own | given:
+        shapes = [list(state[key].shape) if key in state else "missing" for state in (given, own)]
+        if shapes[0] != shapes[1]:
+            raise InputError(
+                f"The weights {path} are of another network and cannot start this one: "
+                f"{key} is {shapes[0]} there, but {shapes[1]} here."
+            )
+    network.load_state_dict(given, strict=False)
 
 
 def _record(recipe: Recipe) -> None:
