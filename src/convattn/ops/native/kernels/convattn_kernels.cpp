@@ -3,6 +3,10 @@
 // One source is compiled once for each instruction set, with pragmas that a region's functions obey, so that a
 // plain compiler call builds the library and nothing needs to be linked.
 
+#if !defined(__clang__)
+#pragma GCC optimize("no-tree-loop-distribute-patterns")  // short loops that fill or copy are no calls of memset
+#endif
+
 #include <algorithm>
 #include <cmath>
 #include <cstring>
