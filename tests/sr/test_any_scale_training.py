@@ -1,8 +1,9 @@
 """Training of networks of any scale: what they are shown, and that it resumes and learns."""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -18,22 +19,16 @@ from convattn.sr.recipe import Recipe
 from convattn.sr.training import train
 from convattn.sr.weights import load_network, save_network
 
+Figures = Callable[[Path], dict[str, list[float]]]
+MakeRecipe = Callable[..., Recipe]
+
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder, random = tmp_path_factory.mktemp("pictures"), np.random.default_rng(0)
-    for index in range(3):
-        coarse = Image.fromarray(random.integers(0, 256, (6, 7, 3), dtype=np.uint8))
-        coarse.resize((56, 48), Image.Resampling.BICUBIC).save(folder / f"{index}.png")
-    return folder
-
-
-def _recipe(pictures: Path, run: Path, **changes: object) -> Recipe:
-    values = dict(
-        network="esc-nano-lte", scale=4, data=str(pictures), run=str(run), steps=4, batch=2, patch=8
+def recipe_of(quick_recipe: Callable[..., Recipe]) -> Callable[..., Recipe]:
+    """Makes the recipe of a run folder, with changes."""
+    return partial(
+        quick_recipe, network="esc-nano-lte", scale=4, steps=4, queries=50, average=0, checkpoint_every=2
     )
-    values |= dict(queries=50, average=0, accelerator="cpu", checkpoint_every=2, log_every=1)
-    return Recipe(**(values | changes))  # type: ignore[arg-type]
 
 
 @given(number=st.integers(0, 10**6))
@@ -68,12 +63,12 @@ def test_a_sample_depends_on_its_number_alone(pictures: Path) -> None:
     assert next(batches).cell[:, 0].unique().numel() == 2  # each sample has its own scale
 
 
-def test_it_starts_from_features_and_resumes(pictures: Path, tmp_path: Path) -> None:
+def test_it_starts_from_features_and_resumes(recipe_of: MakeRecipe, tmp_path: Path) -> None:
     classic = build("esc-nano", 2)
     save_network(classic, tmp_path / "x2.safetensors")
     started = train(
-        _recipe(
-            *(pictures, tmp_path / "a"),
+        recipe_of(
+            tmp_path / "a",
             steps=1,
             learning_rate=1e-12,
             start_from=str(tmp_path / "x2.safetensors"),
@@ -84,28 +79,29 @@ def test_it_starts_from_features_and_resumes(pictures: Path, tmp_path: Path) -> 
     for key, value in classic.features.state_dict().items():
         torch.testing.assert_close(network.features.state_dict()[key], value)
 
-    whole = train(_recipe(pictures, tmp_path / "b", start_from=str(started)))
-    train(_recipe(pictures, tmp_path / "c", steps=2, start_from=str(started)))
-    resumed = train(_recipe(pictures, tmp_path / "c"))
+    whole = train(recipe_of(tmp_path / "b", start_from=str(started)))
+    train(recipe_of(tmp_path / "c", steps=2, start_from=str(started)))
+    resumed = train(recipe_of(tmp_path / "c"))
     for one, other in zip(*(load_network(path).parameters() for path in (whole, resumed)), strict=True):
         assert torch.equal(one, other)
 
     save_network(build("esc-light", 2), tmp_path / "light.safetensors")
     with pytest.raises(InputError, match="are of another network"):
-        train(_recipe(pictures, tmp_path / "d", start_from=str(tmp_path / "light.safetensors")))
+        train(recipe_of(tmp_path / "d", start_from=str(tmp_path / "light.safetensors")))
 
 
-def test_it_learns_and_shows_it(pictures: Path, tmp_path: Path) -> None:
+def test_it_learns_and_shows_it(
+    recipe_of: MakeRecipe, pictures: Path, figures: Figures, tmp_path: Path
+) -> None:
     changes = {"samples_every": 20, "validation": str(pictures), "validate_every": 20, "scale": 2}
-    train(_recipe(pictures, tmp_path, steps=40, learning_rate=2e-3, batch=4, **changes))
-    rows = [line.split(",") for line in (tmp_path / "csv/version_0/metrics.csv").read_text().splitlines()]
-    columns = {name: [float(row[i]) for row in rows[1:] if row[i]] for i, name in enumerate(rows[0])}
+    train(recipe_of(tmp_path, steps=40, learning_rate=2e-3, batch=4, **changes))
+    columns = figures(tmp_path)
     assert sum(columns["loss"][-5:]) < 0.8 * sum(columns["loss"][:5])
     assert columns["psnr"][-1] > columns["psnr"][0]
     assert Image.open(tmp_path / "samples/20.png").size == (2 * 16, 4 * 16)
 
 
-def test_pictures_must_hold_a_patch_at_the_largest_scale(tmp_path: Path) -> None:
+def test_pictures_must_hold_a_patch_at_the_largest_scale(recipe_of: MakeRecipe, tmp_path: Path) -> None:
     Image.new("RGB", (47, 60)).save(tmp_path / "a.png")
     with pytest.raises(InputError, match="47x60 pixels, too small for training patches of 48x48"):
-        train(_recipe(tmp_path, tmp_path / "run"))
+        train(recipe_of(tmp_path / "run", data=str(tmp_path)))

@@ -4,6 +4,8 @@ import copy
 import itertools
 import os
 import signal
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,41 +30,34 @@ from convattn.sr.training.real import CropStream, DegradedPairs, RealTraining
 from convattn.sr.training.run import start_from
 from convattn.sr.weights import load_network, save_network
 
+AtStep = Callable[[int, Callable[[], object]], None]
+MakeRecipe = Callable[..., Recipe]
+
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder, random = tmp_path_factory.mktemp("pictures"), np.random.default_rng(0)
-    for index in range(3):
-        coarse = Image.fromarray(random.integers(0, 256, (6, 7, 3), dtype=np.uint8))
-        coarse.resize((70, 60), Image.Resampling.BICUBIC).save(folder / f"{index}.png")
-    return folder
+def recipe_of(quick_recipe: Callable[..., Recipe]) -> Callable[..., Recipe]:
+    """Makes the recipe of a run folder, with changes."""
+    return partial(
+        quick_recipe,
+        network="esc-nano-real",
+        scale=4,
+        steps=5,
+        batch=4,
+        crop=12,
+        patches=2,
+        pool=8,
+        discriminator=4,
+        checkpoint_every=3,
+    )
 
 
-def _recipe(pictures: Path, run: Path, **changes: Any) -> Recipe:
-    values = {
-        "network": "esc-nano-real",
-        "scale": 4,
-        "data": str(pictures),
-        "run": str(run),
-        "steps": 5,
-        "batch": 4,
-        "patch": 8,
-        "crop": 12,
-        "patches": 2,
-        "pool": 8,
-        "discriminator": 4,
-        "learning_rate": 1e-3,
-        "average": 0.5,
-        "accelerator": "cpu",
-        "checkpoint_every": 3,
-        "log_every": 1,
-    }
-    return Recipe(**(values | changes))  # type: ignore[arg-type]
+def _training(recipe: Recipe, kind: type[RealTraining] = RealTraining) -> RealTraining:
+    pictures = PictureFolder(recipe.data, smallest=kind.smallest_picture(recipe))
+    return kind(recipe, build("esc-nano-real"), pictures)
 
 
 def _pairs(recipe: Recipe, first_step: int = 0, rank: int = 0) -> Any:
-    folder = PictureFolder(recipe.data, smallest=RealTraining.smallest_picture(recipe))
-    stream = RealTraining(recipe, build("esc-nano-real"), folder).stream(first_step=first_step)
+    stream = _training(recipe).stream(first_step=first_step)
     return iter(DegradedPairs(stream, recipe, first_step=first_step, rank=rank))
 
 
@@ -85,17 +80,17 @@ def test_crops_are_mirrored_from_left_to_right_only(tmp_path: Path) -> None:
 
 
 def test_low_and_high_quality_show_the_same_place(
-    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    recipe_of: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(real, "sharpen", lambda x: x)
     monkeypatch.setattr(real, "degrade", lambda x, settings, generator: F.avg_pool2d(x, settings.scale))
-    for low, high in itertools.islice(_pairs(_recipe(pictures, tmp_path)), 3):
+    for low, high in itertools.islice(_pairs(recipe_of(tmp_path)), 3):
         assert (low.shape, high.shape) == ((4, 3, 8, 8), (4, 3, 32, 32))
         torch.testing.assert_close(low, F.avg_pool2d(high, 4))
 
 
-def test_a_batch_of_pairs_depends_on_its_step_alone(pictures: Path, tmp_path: Path) -> None:
-    recipe = _recipe(pictures, tmp_path)
+def test_a_batch_of_pairs_depends_on_its_step_alone(recipe_of: MakeRecipe, tmp_path: Path) -> None:
+    recipe = recipe_of(tmp_path)
     batches = list(itertools.islice(_pairs(recipe), 6))
     for first_step in (2, 3):
         resumed = list(itertools.islice(_pairs(recipe, first_step), 2))
@@ -104,11 +99,11 @@ def test_a_batch_of_pairs_depends_on_its_step_alone(pictures: Path, tmp_path: Pa
 
 
 def test_a_batch_mixes_the_steps_of_its_pool(
-    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    recipe_of: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     number = itertools.count()
     monkeypatch.setattr(real, "degrade", lambda x, *_, **__: torch.full_like(x[..., ::4, ::4], next(number)))
-    batches = itertools.islice(_pairs(_recipe(pictures, tmp_path, pool=16)), 8)
+    batches = itertools.islice(_pairs(recipe_of(tmp_path, pool=16)), 8)
     steps = torch.stack([low.mean((1, 2, 3)) for low, _ in batches])
     for pool, made in enumerate(steps.split(4)):
         assert sorted(made.flatten().tolist()) == [4 * pool + step for step in range(4) for _ in range(4)]
@@ -129,21 +124,9 @@ def _tensors(value: Any) -> list[Tensor]:
     return [tensor for item in values for tensor in _tensors(item)]
 
 
-def _at_step(monkeypatch: pytest.MonkeyPatch, step: int, happening: Any) -> None:
-    original, happened = Training.training_step, []
-
-    def training_step(self: Training, batch: Any, index: int) -> Tensor:
-        if self.global_step == step and not happened:
-            happened.append(True)
-            happening()
-        return original(self, batch, index)
-
-    monkeypatch.setattr(Training, "training_step", training_step)
-
-
 @pytest.mark.parametrize("adversarial", [0.0, 0.1])
 def test_a_broken_run_ends_like_an_unbroken_one(
-    adversarial: float, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    recipe_of: MakeRecipe, adversarial: float, tmp_path: Path, at_step: AtStep
 ) -> None:
     """Killed in the middle of a pool, then interrupted."""
 
@@ -151,18 +134,16 @@ def test_a_broken_run_ends_like_an_unbroken_one(
         raise ArithmeticError
 
     unbroken, broken = (
-        _recipe(pictures, tmp_path / name, adversarial=adversarial) for name in ("unbroken", "broken")
+        recipe_of(tmp_path / name, adversarial=adversarial) for name in ("unbroken", "broken")
     )
     train(unbroken)
-    with monkeypatch.context() as patch:
-        _at_step(patch, 4, kill)
-        with pytest.raises(ArithmeticError):
-            train(broken)
+    at_step(4, kill)
+    with pytest.raises(ArithmeticError):
+        train(broken)
     torch.rand(3)  # the resumed run is not to depend on what came before it
-    with monkeypatch.context() as patch:
-        _at_step(patch, 3, lambda: os.kill(os.getpid(), signal.SIGINT))
-        with pytest.raises(InputError, match="after 4 steps; the same command goes on from there"):
-            train(broken)
+    at_step(3, lambda: os.kill(os.getpid(), signal.SIGINT))
+    with pytest.raises(InputError, match="after 4 steps; the same command goes on from there"):
+        train(broken)
     train(broken)
     for part in ("state_dict", "optimizer_states"):
         ended, expected = (_tensors(_checkpoint(recipe.folder)[part]) for recipe in (broken, unbroken))
@@ -172,16 +153,12 @@ def test_a_broken_run_ends_like_an_unbroken_one(
     assert load_network(broken.weights).scale == 4
 
 
-def _training(pictures: Path, run: Path, kind: type[RealTraining], **changes: Any) -> RealTraining:
-    recipe = _recipe(pictures, run, **changes)
-    folder = PictureFolder(pictures, smallest=kind.smallest_picture(recipe))
-    return kind(recipe, build("esc-nano-real"), folder)
-
-
 @pytest.mark.filterwarnings("ignore:You are trying to `self.log")
 @pytest.mark.parametrize("kind", [RealTraining, AdversarialTraining])
-def test_a_batch_can_be_learnt_by_heart(kind: type[RealTraining], pictures: Path, tmp_path: Path) -> None:
-    training = _training(pictures, tmp_path, kind, adversarial=1e-3)
+def test_a_batch_can_be_learnt_by_heart(
+    kind: type[RealTraining], recipe_of: MakeRecipe, tmp_path: Path
+) -> None:
+    training = _training(recipe_of(tmp_path, adversarial=1e-3), kind)
     low, high = next(_pairs(training.recipe))
     optimizer = training.configure_optimizers()["optimizer"]
     errors = []
@@ -194,8 +171,8 @@ def test_a_batch_can_be_learnt_by_heart(kind: type[RealTraining], pictures: Path
 
 
 @pytest.mark.filterwarnings("ignore:You are trying to `self.log")
-def test_each_network_learns_from_its_own_loss(pictures: Path, tmp_path: Path) -> None:
-    training = _training(pictures, tmp_path, AdversarialTraining, adversarial=0.1)
+def test_each_network_learns_from_its_own_loss(recipe_of: MakeRecipe, tmp_path: Path) -> None:
+    training = _training(recipe_of(tmp_path, adversarial=0.1), AdversarialTraining)
     assert isinstance(training, AdversarialTraining)
     training.discriminator.eval()  # its singular values stay as they are
     low, high = next(_pairs(training.recipe))
@@ -214,8 +191,8 @@ def test_each_network_learns_from_its_own_loss(pictures: Path, tmp_path: Path) -
     torch.testing.assert_close([p.grad for p in discriminator.parameters()], list(expected))
 
 
-def test_validation_is_on_degraded_pictures(pictures: Path, tmp_path: Path) -> None:
-    recipe = _recipe(pictures, tmp_path, validation=str(pictures), steps=1)
+def test_validation_is_on_degraded_pictures(recipe_of: MakeRecipe, pictures: Path, tmp_path: Path) -> None:
+    recipe = recipe_of(tmp_path, validation=str(pictures), steps=1)
     train(recipe)
     assert "psnr" in (tmp_path / "csv/version_0/metrics.csv").read_text()
     first, second = list(RealTraining.validation(recipe)), list(RealTraining.validation(recipe))
@@ -250,21 +227,21 @@ def test_weights_of_another_depth_start_nothing(name: str, tmp_path: Path) -> No
 
 
 def test_without_vgg_the_training_ends_in_a_sentence(
-    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    recipe_of: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def missing() -> None:
         raise ImportError("No module named 'torchvision'")
 
     monkeypatch.setattr(perceptual, "_from_torchvision", missing)
     with pytest.raises(InputError, match=r"No module named 'torchvision'.*perceptual=0"):
-        train(_recipe(pictures, tmp_path, adversarial=0.1, perceptual=1))
+        train(recipe_of(tmp_path, adversarial=0.1, perceptual=1))
 
 
-def test_stages_do_not_share_a_run_folder(pictures: Path, tmp_path: Path) -> None:
-    first = _recipe(pictures, tmp_path, steps=1)
+def test_stages_do_not_share_a_run_folder(recipe_of: MakeRecipe, tmp_path: Path) -> None:
+    first = recipe_of(tmp_path, steps=1)
     train(first)
     with pytest.raises(InputError, match=r"holds a training of esc-nano-real x4; give another run=FOLDER"):
-        train(_recipe(pictures, tmp_path, adversarial=0.1, start_from=str(first.weights)))
+        train(recipe_of(tmp_path, adversarial=0.1, start_from=str(first.weights)))
 
 
 @pytest.mark.parametrize(
@@ -277,7 +254,7 @@ def test_stages_do_not_share_a_run_folder(pictures: Path, tmp_path: Path) -> Non
     ],
 )
 def test_unfit_recipes_are_explained(
-    changes: dict[str, Any], message: str, pictures: Path, tmp_path: Path
+    recipe_of: MakeRecipe, changes: dict[str, Any], message: str, tmp_path: Path
 ) -> None:
     with pytest.raises(InputError, match=message):
-        _recipe(pictures, tmp_path, **changes)
+        recipe_of(tmp_path, **changes)
