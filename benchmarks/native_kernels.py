@@ -1,38 +1,31 @@
 """Time the compiled CPU kernels against torch's own operations, both sides taking turns in one run.
 
 ``python benchmarks/native_kernels.py [--rounds 9] [--threads 1] [--dtype bfloat16]`` prints medians in ms
-and the median of the rounds' ratios. ``benchmarks/network.py`` times whole networks.
+and the median of the rounds' ratios. ``convattn bench`` times whole networks.
 """
 
 import argparse
-import statistics
 import time
 from collections.abc import Callable
 
+import numpy as np
 import torch
 
 from convattn.layers import ConvFFN, LargeKernel
 from convattn.ops import conv_attention, feed_forward, window_attention
 from convattn.ops.native.library import library
+from convattn.timing import ratio, time_in_turns
 
 
 def compare(name: str, rounds: int, sides: dict[str, Callable[[], object]]) -> None:
     """The first side against each other one."""
-    for run in sides.values():
-        run()
     # On one thread the processor's time, which a busy machine disturbs less than the wall's.
     clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
-    times: dict[str, list[float]] = {side: [] for side in sides}
-    for _ in range(rounds):
-        for side, run in sides.items():
-            start = clock()
-            run()
-            times[side].append(1000 * (clock() - start))
+    seconds = time_in_turns(sides, rounds, clock=clock)
     ours, *others = sides
     for other in others:
-        ratio = statistics.median(b / a for a, b in zip(times[ours], times[other], strict=True))
-        medians = [statistics.median(times[side]) for side in (ours, other)]
-        print(f"{name:34} {ours} {medians[0]:8.2f}   {other} {medians[1]:8.2f}   {ratio:5.2f} times")
+        columns = "   ".join(f"{side} {1000 * np.median(seconds[side]):8.2f}" for side in (ours, other))
+        print(f"{name:34} {columns}   {ratio(seconds[other], seconds[ours]):5.2f} times")
 
 
 def operators_of_esc(rounds: int, dtype: torch.dtype) -> None:
