@@ -1,4 +1,5 @@
 import os
+import re
 import subprocess
 import sys
 
@@ -135,6 +136,22 @@ def test_each_mistake_gets_one_sentence(upscale, tmp_path, arguments, complaint)
     assert said.count("\n") == 1
     assert (tmp_path / "a.png").read_bytes() == before
     assert not (tmp_path / "b.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["a.png", "-o", "b.png", "--scale", "abc"], "--scale"),
+        (["a.png", "-o", "b.png", "--quality", "0"], "--quality"),
+        (["a.png", "-o", "b.png", "--wide", "9"], "--wide"),
+        (["a.png", "-o"], "-o"),
+        (["a.png"], "--output"),
+    ],
+)
+def test_words_that_are_no_command_get_one_sentence(upscale, arguments, complaint):
+    status, said = upscale(*arguments)
+    assert status == 2
+    assert re.fullmatch(rf"convattn: .*{complaint}.*; --help tells what fits\.\n", said)
 
 
 def test_a_folder_without_the_right_to_write(upscale, tmp_path, monkeypatch):

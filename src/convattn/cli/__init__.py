@@ -1,6 +1,7 @@
 """The command line: one thin file a command, no logic."""
 
 import sys
+from typing import Any
 
 import typer
 
@@ -18,7 +19,6 @@ __all__ = ["app", "main"]
 app = typer.Typer(
     name="convattn",
     help="Super-resolution and detection with convolutions that emulate self-attention (ESC).",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
@@ -31,10 +31,18 @@ app.command()(degrade)
 app.command()(bench)
 
 
+_UsageError: Any = typer.BadParameter.__base__  # click's, of which newer versions of typer have their own
+
+
 def main() -> None:
-    """Run the command line; errors meant for the user become one line and exit status 1."""
+    """Run the command line; errors become one line and exit status 1, or 2 where the words are no command."""
     try:
-        app()
+        sys.exit(app(None if sys.argv[1:] else ["--help"], prog_name="convattn", standalone_mode=False))
     except InputError as error:
         print(f"convattn: {error}", file=sys.stderr)
         sys.exit(1)
+    except _UsageError as error:
+        print(f"convattn: {error.format_message().rstrip('.')}; --help tells what fits.", file=sys.stderr)
+        sys.exit(2)
+    except typer.Abort:
+        sys.exit(130)
