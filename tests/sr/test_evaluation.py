@@ -130,6 +130,11 @@ def test_bad_input_is_explained(folder: Path) -> None:
     assert choose_method(str(folder / "x2.safetensors"), device="cpu")[1] == 2
 
 
+@pytest.mark.parametrize(("scale", "model"), [(2, "esc-nano"), (2.5, "esc-nano-lte"), (5, "esc-nano-lte")])
+def test_weights_are_chosen_by_the_scale(scale: float, model: str) -> None:
+    assert choose_method(None, scale, "cpu")[1:] == (scale, model)
+
+
 def test_grey_is_measured_as_rgb(tmp_path: Path) -> None:
     grey = np.random.default_rng(0).integers(0, 256, (32, 32), dtype=np.uint8)
     for mode in ("L", "RGB"):

@@ -35,7 +35,13 @@ def evaluate(
         list[Path],
         typer.Argument(help="High-resolution pictures, folders of them, or sets with a folder HR."),
     ],
-    model: Annotated[str, typer.Option(help="Name or file of weights, or bicubic.")] = "esc-nano",
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="Name or file of weights, or bicubic; by default esc-nano at scale 2, 3 or 4, and "
+            "esc-nano-lte at any other."
+        ),
+    ] = None,
     scale: Annotated[
         float | None, typer.Option(help="1 to 30; may be left out where the weights have one.")
     ] = None,
@@ -55,7 +61,7 @@ def evaluate(
 
     from convattn.sr import evaluation
 
-    method, scale = evaluation.choose_method(model, scale, device)
+    method, scale, model = evaluation.choose_method(model, scale, device)
     title = f"{Path(model).name} x{scale:g}"
     pairs = (
         pair

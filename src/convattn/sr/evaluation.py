@@ -24,7 +24,7 @@ from convattn.sr.metrics import psnr_y, ssim_y
 from convattn.sr.pictures import find_pictures
 from convattn.sr.resize import resize_bicubic
 from convattn.sr.sizes import Enlargement
-from convattn.sr.weights import from_pretrained
+from convattn.sr.weights import default_model, from_pretrained
 
 __all__ = [
     "Method",
@@ -93,11 +93,14 @@ def with_network(network: nn.Module, scale: float, device: torch.device | None =
     return enlarge
 
 
-def choose_method(model: str, scale: float | None = None, device: str = "auto") -> tuple[Method, float]:
-    """Return a method of enlargement by its name, and its scale.
+def choose_method(
+    model: str | None = None, scale: float | None = None, device: str = "auto"
+) -> tuple[Method, float, str]:
+    """Return a method of enlargement by its name, its scale, and the name.
 
     Args:
-        model: ``bicubic``, or what :func:`convattn.sr.weights.from_pretrained` takes.
+        model: ``bicubic``, or what :func:`convattn.sr.weights.from_pretrained` takes; by default the bundled
+            weights for the scale.
         scale: may be left out where the weights have but one.
         device: ``auto`` or a device of torch.
 
@@ -105,18 +108,19 @@ def choose_method(model: str, scale: float | None = None, device: str = "auto") 
         InputError: if there is no such model or device, or the scale is missing, out of range or not the
             model's.
     """
-    wish = Enlargement((scale, scale)) if scale is not None else None
+    wish = Enlargement.wished(scale)
+    model = model or default_model(wish)
     network: Any = None if model == "bicubic" else from_pretrained(model, wish.whole_scale if wish else None)
     scale = scale or getattr(network, "scale", None)
     if scale is None:
         raise InputError(f"{model} can enlarge by any scale; say which.")
     if network is None:
-        return bicubic(scale), scale
+        return bicubic(scale), scale, model
     if network.scale not in (None, scale):
         raise InputError(
             f"{model} enlarges by {network.scale}, not by {scale:g}; esc-nano-lte does by any scale."
         )
-    return with_network(network, scale, choose_device(device)), scale
+    return with_network(network, scale, choose_device(device)), scale, model
 
 
 def bicubic(scale: float) -> Method:

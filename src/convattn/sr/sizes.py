@@ -43,6 +43,18 @@ class Enlargement:
         if self.exact and len(sides) < 2:
             raise InputError("An exact size is a height and a width; give both.")
 
+    @classmethod
+    def wished(
+        cls,
+        scale: float | tuple[float, float] | None,
+        size: tuple[int | None, int | None] | None = None,
+        exact: bool = False,
+    ) -> "Enlargement | None":
+        """What a user asks for, who may give one scale for both directions, or nothing."""
+        if scale is None and size is None:
+            return None
+        return cls((scale, scale) if isinstance(scale, (int, float)) else scale, size, exact)
+
     @property
     def whole_scale(self) -> int | None:
         """The scale, if it is a whole number and the same for height and width."""

@@ -25,7 +25,7 @@ from .foreign import ForeignNetwork
 from .pictures import Picture, read_picture
 from .sizes import Enlargement
 from .tiles import SharedAverages, cut
-from .weights import bundled, from_pretrained
+from .weights import default_model, from_pretrained
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -93,9 +93,9 @@ class Upscaler:
         self.tile = tile
         self.device = choose_device(device)
         self.dtype = choose_precision(precision, self.device)
-        wish = _wish(scale, size, exact)
+        wish = Enlargement.wished(scale, size, exact)
         whole_scale = wish.whole_scale if wish else None
-        model = _default_model(wish) if model is None else model
+        model = default_model(wish) if model is None else model
         network = model if isinstance(model, nn.Module) else from_pretrained(model, whole_scale)
         self.scale: int | None = getattr(network, "scale", whole_scale)
         self.enlargement = _enlargement(self.scale, wish)
@@ -371,20 +371,6 @@ def _pixels_of(image: "Image") -> np.ndarray:
         )
     colour = "L" if image.mode in ("1", "L", "LA", "La") else "RGB"
     return np.asarray(image.convert(colour + "A" * image.has_transparency_data))
-
-
-def _wish(
-    scale: float | tuple[float, float] | None, size: tuple[int | None, int | None] | None, exact: bool
-) -> Enlargement | None:
-    if scale is None and size is None:
-        return None
-    return Enlargement((scale, scale) if isinstance(scale, (int, float)) else scale, size, exact)
-
-
-def _default_model(wish: Enlargement | None) -> str:
-    if wish is None or wish.whole_scale in bundled()["esc-nano"]:
-        return "esc-nano"
-    return "esc-nano-lte"
 
 
 def _enlargement(own: int | None, wish: Enlargement | None) -> Enlargement:

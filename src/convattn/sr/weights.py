@@ -27,10 +27,12 @@ from . import exported
 from .foreign import foreign_network
 from .layouts import StateDict, from_reference, to_reference
 from .networks import ESC, ESCLTE, NAMES, ESCReal, build
+from .sizes import Enlargement
 from .upsamplers import DySample, NearestConvUpsampler
 
 __all__ = [
     "bundled",
+    "default_model",
     "describe",
     "from_pretrained",
     "load_network",
@@ -155,6 +157,11 @@ def bundled() -> dict[str, list[int]]:
         name, scale = re.fullmatch(r"(.+?)(?:-x(\d+))?", file.stem).groups()  # type: ignore[union-attr]
         shipped.setdefault(name, []).extend([int(scale)] if scale else [])
     return shipped
+
+
+def default_model(wish: Enlargement | None) -> str:
+    """The name of the weights that ship for what is wished for, as far as anything is."""
+    return "esc-nano" if wish is None or wish.whole_scale in bundled()["esc-nano"] else "esc-nano-lte"
 
 
 def _file_of(name: str, scales: list[int], scale: int | None) -> str:
