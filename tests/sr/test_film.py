@@ -22,6 +22,7 @@ av = pytest.importorskip("av")
 from convattn.sr.film import upscale_film  # noqa: E402
 from convattn.sr.film.pipeline import ahead, batches  # noqa: E402
 from convattn.sr.film.yuv import Encoding  # noqa: E402
+from convattn.sr.pictures import Picture, write_picture  # noqa: E402
 
 TIMES = [0, 40, 80, 130, 170, 300, 340, 380, 420, 500, 540, 580, 620, 700, 701, 740, 780, 820, 860, 900]
 """Milliseconds of a variable frame rate; the last frame lasts 40."""
@@ -311,8 +312,6 @@ def test_pixels_that_are_not_square_stay_so(tmp_path):
 
 
 def test_a_folder_of_frames_becomes_a_film(tmp_path):
-    from convattn.sr.pictures import Picture, write_picture
-
     for number in range(5):
         write_picture(Picture(picture(number)), tmp_path / "frames" / f"{number:03}.png")
     upscale_film(tmp_path / "frames", tmp_path / "film.mp4", double, fps=10, crf=1)
@@ -570,6 +569,17 @@ def test_transparency_that_lies_apart_is_said_too(tmp_path):
         upscale_film(clip, tmp_path / "big.mkv", double)
 
 
+@pytest.mark.parametrize("bands", [2, 4])
+def test_transparency_of_pictures_is_said_once_where_there_is_any(tmp_path, bands):
+    pixels = np.full((4, 48, 64, bands), 255, np.uint8)
+    pixels[2:, 5, 5, -1] = 254
+    for number, frame in enumerate(pixels):
+        write_picture(Picture(frame), tmp_path / f"frames/{number}.png")
+    with pytest.warns(UserWarning, match=r"2\.png is partly transparent; the result is not") as said:
+        upscale_film(tmp_path / "frames", tmp_path / "big.mkv", double)
+    assert len(said) == 1
+
+
 def test_hdr_metadata_that_is_lost_is_said(tmp_path):
     hdr = {"x265-params": "log-level=none:hdr10=1:max-cll=1000,400:bframes=0"}
     clip = make_film(
@@ -580,8 +590,6 @@ def test_hdr_metadata_that_is_lost_is_said(tmp_path):
 
 
 def test_frames_of_a_folder_must_be_alike(tmp_path):
-    from convattn.sr.pictures import Picture, write_picture
-
     write_picture(Picture(picture(0)), tmp_path / "frames" / "0.png")
     write_picture(Picture(picture(1, 60)), tmp_path / "frames" / "1.png")
     with pytest.raises(InputError, match=r"1.png differs"):

@@ -120,10 +120,7 @@ class FilmFile(Source):
             if sum(not _is_cover(other) for other in container.streams.video) > 1:
                 warnings.warn(f"{path} holds several videos; only the first is kept.", stacklevel=3)
             if _has_alpha(first, stream):
-                warnings.warn(
-                    f"{path} is partly transparent; the result is not, and shows the colours beneath.",
-                    stacklevel=3,
-                )
+                _warn_of_transparency(path)
             if any(first.side_data.get(kind) for kind in _HDR):
                 warnings.warn(f"The HDR metadata of {path} is not kept; add it anew.", stacklevel=3)
         self.count = self._count()
@@ -269,6 +266,7 @@ class FrameFolder(Pictures):
         if not 0 < fps < float("inf"):
             raise InputError(f"A film cannot have {fps} frames a second; choose a rate such as 25.")
         self.path = folder
+        self._transparent = False
         self._pictures = find_pictures(folder)
         self._first = self._read(self._pictures[0])
         self._take_after(self._first)
@@ -280,9 +278,12 @@ class FrameFolder(Pictures):
             *(f"{path.resolve()} {os.stat(path).st_mtime_ns}" for path in self._pictures),
         ]
 
-    @staticmethod
-    def _read(path: Path) -> np.ndarray:
+    def _read(self, path: Path) -> np.ndarray:
         pixels = read_picture(path).pixels
+        opacity = pixels[..., 3:] if pixels.shape[2] > 2 else pixels[..., 1:]
+        if not self._transparent and (opacity < np.iinfo(pixels.dtype).max).any():
+            self._transparent = True
+            _warn_of_transparency(path)
         rgb = pixels[..., [0, 1, 2] if pixels.shape[2] > 2 else [0, 0, 0]].transpose(2, 0, 1)
         return np.ascontiguousarray(rgb, dtype=np.uint8 if rgb.dtype == np.uint8 else np.int32)
 
@@ -312,6 +313,12 @@ def _has_alpha(frame: av.VideoFrame, stream: VideoStream) -> bool:
     """Whether a film is transparent anywhere; VP8 and VP9 keep that apart, where FFmpeg does not look."""
     apart = any(key.lower() == "alpha_mode" and value == "1" for key, value in stream.metadata.items())
     return apart or any(component.is_alpha for component in frame.format.components)
+
+
+def _warn_of_transparency(path: Path) -> None:
+    warnings.warn(
+        f"{path} is partly transparent; the result is not, and shows the colours beneath.", stacklevel=4
+    )
 
 
 def _declared_length(container: InputContainer) -> Fraction:
