@@ -549,6 +549,22 @@ def test_weights_from_the_hub(shipped, monkeypatch):
         from_pretrained("user/repo")
 
 
+def test_weights_from_a_folder_that_could_be_a_hub_id(shipped, tmp_path, monkeypatch):
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", None)
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "runs/small"
+    folder.mkdir(parents=True)
+    with pytest.raises(InputError, match=r"Of the files in runs/small, none could be meant"):
+        from_pretrained("runs/small")
+    for scale in (2, 4):
+        (folder / f"my-x{scale}.safetensors").write_bytes(
+            (shipped / f"esc-small-x{scale}.safetensors").read_bytes()
+        )
+        assert from_pretrained("runs/small", scale=scale).scale == scale
+    with pytest.raises(InputError, match=r"my-x2.safetensors, my-x4.safetensors could be meant; name one"):
+        from_pretrained("runs/small")
+
+
 def test_unreachable_hub_is_one_sentence(monkeypatch):
     def unreachable(*_):
         raise ConnectionError("no route to host\nsecond line")

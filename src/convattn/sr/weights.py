@@ -120,8 +120,8 @@ def from_pretrained(source: str | os.PathLike[str], scale: int | None = None) ->
     """Load a trained network by name, file or address.
 
     Args:
-        source: The name of weights that ship with convattn, a file, or a Hugging Face Hub id: "user/repo" or
-            "user/repo/file.safetensors".
+        source: The name of weights that ship with convattn, a file, the folder of one, or a Hugging Face Hub
+            id: "user/repo" or "user/repo/file.safetensors".
         scale: How many times larger the result shall be; chooses among weights that exist at several scales.
 
     Returns:
@@ -136,6 +136,9 @@ def from_pretrained(source: str | os.PathLike[str], scale: int | None = None) ->
         network = load_network(_BUNDLED / _file_of(name, shipped[name], scale))
     elif Path(name).expanduser().is_file():
         network = load_network(Path(name).expanduser())
+    elif name and Path(name).expanduser().is_dir():
+        folder = Path(name).expanduser()
+        network = load_network(folder / _choose(name, sorted(os.listdir(folder)), scale))
     elif _is_hub_id(name):
         network = load_network(_download(name, scale))
     else:
@@ -227,7 +230,10 @@ def _download(name: str, scale: int | None) -> str:
     user, repo, *file = name.split("/", 2)
     repository = f"{user}/{repo}"
     try:
-        return hf_hub_download(repository, file[0] if file else _choose(list_repo_files(repository), scale))
+        choice = file[0] if file else _choose(repository, list_repo_files(repository), scale)
+        return hf_hub_download(repository, choice)
+    except InputError:
+        raise
     except Exception as error:  # whatever a network connection can do
         reason = str(error).partition("\n")[0].rstrip(".") or type(error).__name__
         raise InputError(
@@ -235,13 +241,15 @@ def _download(name: str, scale: int | None) -> str:
         ) from error
 
 
-def _choose(files: list[str], scale: int | None) -> str:
+def _choose(place: str, files: list[str], scale: int | None) -> str:
+    """The one file of weights, or of weights of that scale, among those in a place."""
     weights = [file for file in files if file.endswith(SUFFIXES)]
     if scale:
         weights = [file for file in weights if re.search(rf"x{scale}(?!\d)", file)] or weights
     if len(weights) != 1:
         raise InputError(
-            f"of its files, {', '.join(weights) or 'none'} could be meant; name one as user/repo/file"
+            f"Of the files in {place}, {', '.join(weights) or 'none'} could be meant; name one, as "
+            f"{place}/weights.safetensors."
         )
     return weights[0]
 
