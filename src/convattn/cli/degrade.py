@@ -24,6 +24,7 @@ def degrade(
     from convattn.errors import InputError
     from convattn.sr.data import read_rgb
     from convattn.sr.degradation import Degradation, contact_sheet
+    from convattn.sr.depth import from_unit
     from convattn.sr.pictures import Picture, write_picture
 
     if len({path.stem for path in pictures}) < len(pictures):
@@ -34,7 +35,7 @@ def degrade(
             raise InputError(f"{path} is too small to become {scale} times smaller; give a larger picture.")
         generator = torch.Generator().manual_seed(seed)
         sheet = contact_sheet(picture, count, Degradation(scale=scale), generator=generator, side=size)
-        pixels = (sheet * 255).round().to(torch.uint8).permute(1, 2, 0)
+        pixels = from_unit(sheet, torch.uint8).permute(1, 2, 0)
         sheet_path = output / f"{path.stem}.png"
         write_picture(Picture(pixels.contiguous().numpy()), sheet_path)
         typer.echo(sheet_path)

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from convattn.ops.padding import reflect_pad
+from convattn.sr.depth import from_unit
 
 __all__ = [
     "Degradation",
@@ -255,7 +256,7 @@ def compress(pictures: Tensor, formats: Sequence[str], qualities: Sequence[int])
     Returns:
         (N, 3, H, W) in [0, 1], on the same device.
     """
-    pixels = (pictures.clamp(0, 1) * 255).round().to("cpu", torch.uint8).permute(0, 2, 3, 1).contiguous()
+    pixels = from_unit(pictures, torch.uint8).permute(0, 2, 3, 1).cpu().contiguous()
     with ThreadPoolExecutor() as pool:
         decoded = list(pool.map(_through_file, pixels, formats, qualities))
     return torch.stack(decoded).permute(0, 3, 1, 2).to(pictures) / 255

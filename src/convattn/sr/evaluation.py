@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from convattn.errors import InputError
 from convattn.ops import reflect_pad
 from convattn.sr.data import read_rgb
+from convattn.sr.depth import from_unit
 from convattn.sr.devices import choose_device
 from convattn.sr.metrics import psnr_y, ssim_y
 from convattn.sr.pictures import find_pictures
@@ -88,7 +89,7 @@ def with_network(network: nn.Module, scale: float, device: torch.device | None =
         else:
             window = getattr(features, "window_size", 1)
             high = network(reflect_pad(x, right=-width % window, bottom=-height % window))
-        return high[0, :, : size[0], : size[1]].clamp(0, 1).mul(255).round().to(torch.uint8).cpu()
+        return from_unit(high[0, :, : size[0], : size[1]], torch.uint8).cpu()
 
     return enlarge
 

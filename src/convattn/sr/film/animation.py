@@ -17,6 +17,7 @@ from torch import Tensor
 from convattn.errors import InputError
 from convattn.files import replacing
 from convattn.sr.alpha import fill_transparent, limit_to_neighbours
+from convattn.sr.depth import from_unit
 from convattn.sr.film.sources import Frame, Pictures, identity_of
 
 __all__ = [
@@ -185,7 +186,7 @@ def upscale_animation(
         for first in range(0, len(animation.frames), batch):
             frames = torch.from_numpy(animation.frames[first : first + batch]).to(device)
             rgba = _enlarge_rgba(frames.permute(0, 3, 1, 2) / 255, enlarge)
-            large.append((rgba.clamp(0, 1) * 255).round().to("cpu", torch.uint8).permute(0, 2, 3, 1).numpy())
+            large.append(from_unit(rgba, torch.uint8).permute(0, 2, 3, 1).cpu().numpy())
             if progress:
                 progress(min(first + batch, len(animation.frames)), len(animation.frames))
     write_animation(replace(animation, frames=np.concatenate(large)), target, quality=quality)

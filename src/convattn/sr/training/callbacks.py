@@ -11,6 +11,7 @@ import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from convattn.sr.depth import from_unit
 from convattn.sr.evaluation import Pair, evaluate, mean_scores, with_network
 from convattn.sr.pictures import Picture, write_picture
 from convattn.sr.recipe import Recipe
@@ -62,7 +63,7 @@ class Samples(L.Callback):
             return
         with torch.no_grad():
             columns = torch.cat(pl_module.samples(batch, 4), dim=-1)
-        sheet = torch.cat(list(columns), dim=-2).clamp(0, 1).mul(255).round().to(torch.uint8).cpu()
+        sheet = from_unit(torch.cat(list(columns), dim=-2), torch.uint8).cpu()
         write_picture(Picture(sheet.permute(1, 2, 0).numpy()), self.recipe.folder / "samples" / f"{step}.png")
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):

@@ -11,6 +11,7 @@ from torch import Generator, Tensor
 
 from convattn.sr.data import PatchStream
 from convattn.sr.degradation import Degradation, degrade, sharpen
+from convattn.sr.depth import from_unit
 from convattn.sr.evaluation import Pair
 from convattn.sr.recipe import Recipe
 
@@ -55,7 +56,7 @@ class RealTraining(Training):
             target = sharpen(pair.high[None] / 255)
             generator = Generator().manual_seed(number)
             low = degrade(target, Degradation(scale=recipe.scale), generator=generator)
-            low, high = ((x[0] * 255).round().to(torch.uint8) for x in (low, target))
+            low, high = (from_unit(x[0], torch.uint8) for x in (low, target))
             yield replace(pair, low=low, high=high)
 
     def stream(self, *, first_step: int = 0, **settings: int) -> PatchStream:
