@@ -17,7 +17,7 @@ from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
 
 from convattn.errors import InputError
-from convattn.sr.film.yuv import BT601, BT709, UNKNOWN, Encoding
+from convattn.sr.film.yuv import BT601, BT709, UNKNOWN, Encoding, with_chroma_as
 from convattn.sr.pictures import find_pictures, read_picture
 
 __all__ = ["FilmFile", "Frame", "FrameFolder", "Pictures", "Source", "identity_of"]
@@ -376,14 +376,8 @@ def _codes(frame: av.VideoFrame, encoding: Encoding) -> np.ndarray:
         deep = encoding.depth > 8
         rgb = frame.reformat(format="rgb48le" if deep else "rgb24").to_ndarray().transpose(2, 0, 1)
         return np.ascontiguousarray(rgb, dtype=np.int32 if deep else np.uint8)
-    levels = 2 if encoding.full else 1  # the same on both sides, so that swscale leaves them alone
     deep = encoding.depth > 8
-    codes = frame.reformat(
-        format="yuv444p16le" if deep else "yuv444p",
-        src_color_range=levels,
-        dst_color_range=levels,
-        interpolation="BICUBIC",
-    ).to_ndarray()
+    codes = with_chroma_as(frame, "yuv444p16le" if deep else "yuv444p", full=encoding.full).to_ndarray()
     if not deep:
         return codes
     return np.ascontiguousarray(codes.transpose(2, 0, 1), dtype=np.int32) >> (16 - encoding.depth)

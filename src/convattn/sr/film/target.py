@@ -20,7 +20,7 @@ from av.video.stream import VideoStream
 
 from convattn.errors import InputError
 from convattn.sr.film.sources import Frame, Source
-from convattn.sr.film.yuv import BT709, Encoding
+from convattn.sr.film.yuv import BT709, Encoding, with_chroma_as
 
 __all__ = ["Look", "Parts", "Times", "assemble", "choose_look"]
 
@@ -238,10 +238,7 @@ def _video_frame(codes: np.ndarray, look: Look, number: int) -> av.VideoFrame:
     else:
         deep = (codes << (16 - look.encoding.depth)).astype(np.uint16).transpose(1, 2, 0)
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(deep), "yuv444p16le")
-    levels = 2 if look.encoding.full else 1  # the same on both sides, so that swscale leaves them alone
-    frame = frame.reformat(
-        format=look.pixel_format, src_color_range=levels, dst_color_range=levels, interpolation="BICUBIC"
-    )
+    frame = with_chroma_as(frame, look.pixel_format, full=look.encoding.full)
     frame.pts, frame.time_base = number, 1 / look.rate
     return frame
 

@@ -2,10 +2,11 @@
 
 from dataclasses import dataclass
 
+import av
 import torch
 from torch import Tensor
 
-__all__ = ["Encoding"]
+__all__ = ["Encoding", "with_chroma_as"]
 
 BT709, BT601, BT2020, UNKNOWN = 1, 6, 9, 2
 """Numbers of colour matrices as ITU-T H.273, table 4, has them."""
@@ -73,3 +74,11 @@ class Encoding:
     def _weights(self) -> tuple[float, float]:
         """How much red and blue count for luma; BT.709's where the matrix is not of this kind."""
         return _KR_KB[self.matrix if self.matrix in _KR_KB else BT709]
+
+
+def with_chroma_as(frame: av.VideoFrame, pixel_format: str, *, full: bool) -> av.VideoFrame:
+    """Bring a frame's differences of colour to the resolution of another format, in the same range."""
+    levels = 2 if full else 1  # the same on both sides, so that swscale leaves them alone
+    return frame.reformat(
+        format=pixel_format, src_color_range=levels, dst_color_range=levels, interpolation="BICUBIC"
+    )
