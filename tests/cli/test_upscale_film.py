@@ -1,5 +1,6 @@
 """``convattn upscale`` of films and animations, with a network that nobody trained."""
 
+import re
 import sys
 from fractions import Fraction
 
@@ -77,7 +78,9 @@ def test_a_film_into_a_folder(upscale, tmp_path):
 def test_a_folder_of_frames(upscale):
     for number, pixels in enumerate(frames()):
         write_picture(Picture(pixels), f"in/{number}.png")
-    assert upscale("in", "-o", "film.mkv", "--fps", "5") == (0, "")
+    status, said = upscale("in", "-o", "film.mkv", "--fps", "5")
+    assert status == 0
+    assert re.fullmatch(r"Note: in/0\.png is partly transparent; the result is not, .*\n", said)
     assert look_of("film.mkv")[2] == 3
 
 
