@@ -63,23 +63,20 @@ def upscale_moving(
 
     from convattn.cli.notes import notes
     from convattn.errors import InputError
-    from convattn.sr.batch import EXISTING
+    from convattn.sr.batch import check_existing, is_wanted
     from convattn.sr.film import Progress, upscale_film
     from convattn.sr.film.animation import upscale_animation
     from convattn.sr.film.frames import upscale_to_frames
 
     if len(inputs) > 1:
         raise InputError("A film is enlarged by itself: give one input, and the name of the result.")
-    if existing not in EXISTING:
-        raise InputError(f"What exists already can be {', '.join(EXISTING)}; {existing} is none of these.")
+    check_existing(existing)
     source = Path(inputs[0])
     into_pictures = output.is_dir() or not output.suffix
     if output_format and not into_pictures:
         raise InputError(f"{output} is one file; leave the format out, or give a folder for pictures.")
-    if output.exists() and existing != "overwrite" and not into_pictures:
-        if existing == "skip":
-            return
-        raise InputError(f"{output} exists already; say whether to skip or overwrite what exists.")
+    if not into_pictures and not is_wanted(output, existing):
+        return
     console = Console(stderr=True)
     columns = (
         TextColumn("{task.description}"),

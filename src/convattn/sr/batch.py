@@ -11,7 +11,7 @@ from convattn.errors import InputError
 from .pictures import WRITABLE, check_size, find_pictures, format_of, read_picture, write_picture
 from .upscaler import Upscaler
 
-__all__ = ["EXISTING", "Job", "plan", "upscale_files"]
+__all__ = ["EXISTING", "Job", "check_existing", "is_wanted", "plan", "upscale_files"]
 
 EXISTING = ("refuse", "skip", "overwrite")
 """What can be done where a result exists already."""
@@ -84,8 +84,7 @@ def upscale_files(
     Raises:
         InputError: ``existing`` is unknown, or a folder cannot be made or written.
     """
-    if existing not in EXISTING:
-        raise InputError(f"What exists already can be {', '.join(EXISTING)}; {existing} is none of these.")
+    check_existing(existing)
     for folder in {job.target.parent for job in jobs}:
         _make_folder(folder)
     errors = []
@@ -98,13 +97,24 @@ def upscale_files(
     return errors
 
 
+def check_existing(existing: str) -> None:
+    """Raise an InputError if it is none of :data:`EXISTING`."""
+    if existing not in EXISTING:
+        raise InputError(f"What exists already can be {', '.join(EXISTING)}; {existing} is none of these.")
+
+
+def is_wanted(target: Path, existing: str) -> bool:
+    """Whether to make a result that may exist already; raise an InputError if that is to be refused."""
+    if existing == "refuse" and target.exists():
+        raise InputError(f"{target} exists already; say whether to skip or overwrite what exists.")
+    return existing == "overwrite" or not target.exists()
+
+
 def _upscale_file(
     upscaler: Upscaler, job: Job, quality: int, existing: str, progress: Callable[[float], None]
 ) -> None:
-    if job.target.exists() and existing != "overwrite":
-        if existing == "skip":
-            return
-        raise InputError(f"{job.target} exists already; say whether to skip or overwrite what exists.")
+    if not is_wanted(job.target, existing):
+        return
     picture = read_picture(job.source)
     height, width = picture.pixels.shape[:2]
     check_size(job.target, *upscaler.size_of(height, width))
