@@ -1,8 +1,11 @@
 """What every test may ask for."""
 
 import os
+import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 # Ultralytics reads these when it is imported: no test shall touch the user's settings or the network.
 os.environ["YOLO_CONFIG_DIR"] = tempfile.mkdtemp(prefix="convattn-tests-")
@@ -22,6 +25,28 @@ settings.load_profile("shared machine")
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     torch.manual_seed(0)
+
+
+class Ended(NamedTuple):
+    """How a command ended, and what it said."""
+
+    status: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Ended]:
+    """Runs convattn's command line with some words."""
+    from convattn.cli import main
+
+    def run(*words: object) -> Ended:
+        monkeypatch.setattr(sys, "argv", ["convattn", *map(str, words)])
+        with pytest.raises(SystemExit) as exit_:
+            main()
+        return Ended(int(exit_.value.code or 0), *capsys.readouterr())
+
+    return run
 
 
 @pytest.fixture(scope="session")

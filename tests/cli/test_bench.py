@@ -1,21 +1,18 @@
 import csv
 import importlib
-import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from convattn.bench import memory
-from convattn.cli import main
 
 
-def _bench(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
-    """The exit status of ``convattn bench`` on one thread of the processor."""
-    where = ("--device", "cpu", "--threads", "1")
-    monkeypatch.setattr(sys, "argv", ["convattn", "bench", *map(str, (*arguments, *where))])
-    with pytest.raises(SystemExit) as exit_:
-        main()
-    return int(exit_.value.code or 0)
+@pytest.fixture
+def bench(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Runs ``convattn bench`` on one thread of the processor."""
+    return lambda *words: command("bench", *words, "--device", "cpu", "--threads", "1")
 
 
 @pytest.fixture
@@ -24,14 +21,12 @@ def _same_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "peak", lambda side, setting: 1000)
 
 
-def test_a_table_a_csv_and_a_plot(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_table_a_csv_and_a_plot(bench: Callable[..., Any], tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     table, plot = tmp_path / "table.csv", tmp_path / "plot.png"
     sides = ("attention", "--quick", "--size", "64x40", "--sides", "naive,sdpa")
-    assert _bench(monkeypatch, *sides, "--csv", table, "--plot", plot) == 0
-    out = capsys.readouterr().out
+    status, out, _ = bench(*sides, "--csv", table, "--plot", plot)
+    assert status == 0
     assert "window attention, 32×32 pixels" in out
     assert "convattn bench attention --quick" in out
     naive, sdpa = csv.DictReader(table.read_text(encoding="utf-8").splitlines())
@@ -70,8 +65,8 @@ def test_a_table_a_csv_and_a_plot(
 def test_every_subject(
     arguments: list[str],
     names: list[str],
+    bench: Callable[..., Any],
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     pytest.importorskip("matplotlib")
     if "safmn" in arguments[-1]:
@@ -80,7 +75,7 @@ def test_every_subject(
         pytest.importorskip("ultralytics")
     table = tmp_path / "table.csv"
     plot = tmp_path / "plot.svg"
-    assert _bench(monkeypatch, *arguments, "--rounds", 1, "--csv", table, "--plot", plot) == 0
+    assert bench(*arguments, "--rounds", 1, "--csv", table, "--plot", plot).status == 0
     rows = list(csv.DictReader(table.read_text(encoding="utf-8").splitlines()))
     assert [row["name"] for row in rows] == names
     assert all(float(row["latency_ms"]) > 0 and float(row["gmacs"]) > 0 for row in rows)
@@ -111,24 +106,22 @@ def test_every_subject(
 def test_bad_input_is_one_sentence_before_anything_is_measured(
     arguments: list[str],
     message: str,
+    bench: Callable[..., Any],
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr("convattn.bench.measure", lambda *_: pytest.fail("measured"))
     if "detector" in arguments:
         pytest.importorskip("ultralytics")
-    assert _bench(monkeypatch, *arguments) == 1
-    error = capsys.readouterr().err
+    status, _, error = bench(*arguments)
+    assert status == 1
     assert message in error
     assert error.startswith("convattn: ")
     assert error.count("\n") == 1
 
 
-def test_no_gpu_is_one_sentence(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(sys, "argv", ["convattn", "bench", "attention", "--device", "cuda:99"])
-    with pytest.raises(SystemExit):
-        main()
-    assert "The device cuda:99 is not usable here" in capsys.readouterr().err
+def test_no_gpu_is_one_sentence(command: Callable[..., Any]) -> None:
+    ended = command("bench", "attention", "--device", "cuda:99")
+    assert "The device cuda:99 is not usable here" in ended.err
 
 
 @pytest.mark.parametrize(
@@ -143,12 +136,12 @@ def test_what_is_missing_is_named_with_its_extra(
     arguments: list[str],
     module: str,
     extra: str,
+    bench: Callable[..., Any],
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
 ) -> None:
     for user in ("convattn.bench.networks", "convattn.bench.subjects", "convattn.cli.bench"):
         monkeypatch.setattr(importlib.import_module(user), "find_spec", lambda name: None)
-    assert _bench(monkeypatch, *arguments) == 1
-    error = capsys.readouterr().err
+    status, _, error = bench(*arguments)
+    assert status == 1
     assert module in error.lower()
     assert f"convattn[{extra}]" in error

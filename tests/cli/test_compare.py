@@ -1,41 +1,39 @@
-import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 pytest.importorskip("ultralytics")
 
-from convattn.cli import main
 
-
-def _compare(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> int:
-    """The exit status of ``convattn compare`` with small trainings."""
+@pytest.fixture
+def compare(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Runs ``convattn compare`` with small trainings."""
     small = ["--epochs", 1, "--imgsz", 64, "--batch", 2, "--seeds", 1, "--device", "cpu"]
-    monkeypatch.setattr(sys, "argv", ["convattn", "compare", *map(str, [*arguments, *small])])
-    with pytest.raises(SystemExit) as exit_:
-        main()
-    return int(exit_.value.code or 0)
+    return lambda *words: command("compare", *words, *small)
 
 
 def test_one_seed_is_reported_without_an_interval(
-    squares: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    compare: Callable[..., Any], squares: Path, tmp_path: Path
 ) -> None:
     models = ["yolo26n.yaml", "yolo26n-C3k2_ESC-finest.yaml"]
-    assert _compare(monkeypatch, *models, "--data", squares, "--out", tmp_path) == 0
-    out = capsys.readouterr().out
+    status, out, _ = compare(*models, "--data", squares, "--out", tmp_path)
+    assert status == 0
     assert "[2/2] yolo26n-C3k2_ESC-finest, seed 0: AP" in out
     assert "no interval from one seed" in out
     assert "Five seeds or more" in out
     assert (tmp_path / "report.html").is_file()
     # A second call trains nothing and reports again.
-    assert _compare(monkeypatch, *models, "--data", squares, "--out", tmp_path) == 0
-    out = capsys.readouterr().out
+    status, out, _ = compare(*models, "--data", squares, "--out", tmp_path)
+    assert status == 0
     assert "seed 0: AP" not in out
     assert "no interval from one seed" in out
     # Another start is another comparison.
     start = tmp_path / "runs" / "yolo26n" / "seed-0" / "weights" / "last.pt"
-    assert _compare(monkeypatch, *models, "--data", squares, "--out", tmp_path, "--weights", start) == 1
-    assert "holds another comparison (weights was None" in capsys.readouterr().err
+    status, _, error = compare(*models, "--data", squares, "--out", tmp_path, "--weights", start)
+    assert status == 1
+    assert "holds another comparison (weights was None" in error
 
 
 @pytest.mark.parametrize(
@@ -55,13 +53,12 @@ def test_bad_input_is_one_sentence_and_leaves_nothing(
     models: list[str],
     data: str | None,
     message: str,
+    compare: Callable[..., Any],
     squares: Path,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert _compare(monkeypatch, *models, "--data", data or squares, "--out", tmp_path / "out") == 1
-    error = capsys.readouterr().err
+    status, _, error = compare(*models, "--data", data or squares, "--out", tmp_path / "out")
+    assert status == 1
     assert message in error
     assert error.startswith("convattn: ")
     assert error.count("\n") == 1

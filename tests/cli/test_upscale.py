@@ -6,33 +6,8 @@ import sys
 import numpy as np
 import pytest
 
-from convattn.cli import main
 from convattn.sr import batch
-from convattn.sr.networks import build
 from convattn.sr.pictures import Picture, read_picture, write_picture
-from convattn.sr.weights import save_network
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    path = tmp_path_factory.mktemp("weights") / "nano.safetensors"
-    save_network(build("esc-nano", 2), path)
-    return str(path)
-
-
-@pytest.fixture
-def upscale(weights, tmp_path, monkeypatch, capsys):
-    """Run the command in a folder of its own; gives the exit status and what was said on stderr."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments):
-        command = ["convattn", "upscale", "--model", weights, "--device", "cpu", *arguments]
-        monkeypatch.setattr(sys, "argv", command)
-        with pytest.raises(SystemExit) as exit:
-            main()
-        return exit.value.code or 0, capsys.readouterr().err
-
-    return run
 
 
 def make(path, *shape, dtype=np.uint8):

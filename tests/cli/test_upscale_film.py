@@ -1,37 +1,17 @@
 """``convattn upscale`` of films and animations, with a network that nobody trained."""
 
 import re
-import sys
 from fractions import Fraction
 
 import numpy as np
 import pytest
 
-from convattn.cli import main
 from convattn.cli.film import is_film
-from convattn.sr.networks import build
 from convattn.sr.pictures import Picture, write_picture
-from convattn.sr.weights import save_network
 
 av = pytest.importorskip("av")
 
 from convattn.sr.film.animation import Animation, read_animation, write_animation  # noqa: E402
-
-
-@pytest.fixture
-def upscale(tmp_path, monkeypatch, capsys):
-    """Run the command in a folder of its own; gives the exit status and what was said on stderr."""
-    monkeypatch.chdir(tmp_path)
-    save_network(build("esc-nano", 2), "nano.safetensors")
-
-    def run(*arguments):
-        command = ["convattn", "upscale", "--model", "nano.safetensors", "--device", "cpu", *arguments]
-        monkeypatch.setattr(sys, "argv", command)
-        with pytest.raises(SystemExit) as exit:
-            main()
-        return exit.value.code or 0, capsys.readouterr().err
-
-    return run
 
 
 def frames(count=3):

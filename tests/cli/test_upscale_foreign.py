@@ -1,12 +1,9 @@
 """``convattn upscale`` with a network of another architecture."""
 
-import sys
-
 import numpy as np
 import pytest
 import torch
 
-from convattn.cli import main
 from convattn.sr.pictures import Picture, read_picture, write_picture
 
 pytest.importorskip("spandrel")
@@ -14,15 +11,12 @@ pytest.importorskip("spandrel")
 from spandrel.architectures.SAFMN import SAFMN
 
 
-def test_a_picture(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
+def test_a_picture(upscale):
     torch.save({"params": SAFMN(dim=8, n_blocks=1, upscaling_factor=2).state_dict()}, "safmn.pth")
     pixels = np.random.default_rng(0).integers(0, 255, (11, 13, 4), np.uint8)
     write_picture(Picture(pixels), "a.png")
-    command = ["convattn", "upscale", "a.png", "-o", "b.png", "--model", "safmn.pth", "--precision", "fp16"]
-    monkeypatch.setattr(sys, "argv", [*command, "--device", "cpu"])
-    with pytest.raises(SystemExit) as exit:
-        main()
-    assert exit.value.code in (0, None)
-    assert capsys.readouterr().err == "Note: This model cannot compute in fp16; fp32 is taken.\n"
+    assert upscale("a.png", "-o", "b.png", "--model", "safmn.pth", "--precision", "fp16") == (
+        0,
+        "Note: This model cannot compute in fp16; fp32 is taken.\n",
+    )
     assert read_picture("b.png").pixels.shape == (22, 26, 4)

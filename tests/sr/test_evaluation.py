@@ -2,9 +2,10 @@ import csv
 import io
 import json
 import math
-import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from convattn.cli import main
 from convattn.errors import InputError
 from convattn.sr.evaluation import (
     Score,
@@ -153,15 +153,9 @@ def test_tables_for_programs() -> None:
 
 
 @pytest.mark.parametrize("form", ["table", "csv", "json"])
-def test_the_command(
-    folder: Path, form: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    command = ["convattn", "evaluate", str(folder), "--model", "bicubic", "--scale", "2", "--format", form]
-    monkeypatch.setattr(sys, "argv", command)
-    with pytest.raises(SystemExit) as exit_:
-        main()
-    assert not exit_.value.code
-    out = capsys.readouterr().out
+def test_the_command(command: Callable[..., Any], folder: Path, form: str) -> None:
+    status, out, _ = command("evaluate", folder, "--model", "bicubic", "--scale", 2, "--format", form)
+    assert status == 0
     psnr = [score.psnr for score in evaluate(bicubic(2), pairs(folder, 2), 2)]
     if form == "table":
         assert f"{sum(psnr) / 2:.2f}" in out

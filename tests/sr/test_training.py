@@ -1,7 +1,6 @@
 import os
 import shutil
 import signal
-import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -14,7 +13,6 @@ from torch import Tensor
 
 pytest.importorskip("lightning")
 
-from convattn.cli import main
 from convattn.errors import InputError
 from convattn.sr.networks import build
 from convattn.sr.recipe import Recipe
@@ -138,12 +136,7 @@ def test_a_damaged_checkpoint_is_named(recipe_of: MakeRecipe, unbroken: Path, tm
         train(recipe_of(folder))
 
 
-def test_the_command_says_in_a_line_what_is_wrong(
-    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(sys, "argv", ["convattn", "train", "esc-nano", f"data={tmp_path}", "patch=8"])
-    with pytest.raises(SystemExit) as exit_:
-        main()
-    assert exit_.value.code == 1
-    lines = capsys.readouterr().err.splitlines()
-    assert lines[-1].startswith(f"convattn: The folder {tmp_path} holds no pictures")
+def test_the_command_says_in_a_line_what_is_wrong(command: Callable[..., Any], tmp_path: Path) -> None:
+    ended = command("train", "esc-nano", f"data={tmp_path}", "patch=8")
+    assert ended.status == 1
+    assert ended.err.splitlines()[-1].startswith(f"convattn: The folder {tmp_path} holds no pictures")
