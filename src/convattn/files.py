@@ -11,11 +11,12 @@ __all__ = ["replacing"]
 
 
 @contextmanager
-def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
+def replacing(path: str | os.PathLike[str], *, parents: bool = False) -> Iterator[Path]:
     """Give a temporary file to write, which takes the place of ``path`` once it is whole.
 
     Args:
         path: The file to write; whatever it was stays untouched if the writing fails.
+        parents: Whether to make the folders above it that do not exist.
 
     Raises:
         InputError: The folder does not exist or cannot be written.
@@ -25,6 +26,8 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise InputError(f"{path} cannot be written: it is a folder; give the name of a file.")
     temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
     try:
+        if parents:
+            path.parent.mkdir(parents=True, exist_ok=True)
         temporary.touch()
         yield temporary
         os.replace(temporary, path)

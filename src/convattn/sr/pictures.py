@@ -298,12 +298,10 @@ def write_picture(picture: Picture, path: str | os.PathLike[str], *, quality: in
     check_size(path, *picture.pixels.shape[:2])
     image = _image(picture, format)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as temporary:
+        with replacing(path, parents=True) as temporary:
             getattr(image, format.operation)(str(temporary), **format.options(quality))
-    except (OSError, pyvips.Error) as error:
-        reason = _reason(error) if isinstance(error, pyvips.Error) else error.strerror
-        raise InputError(f"{path} cannot be written: {reason}.") from error
+    except pyvips.Error as error:
+        raise InputError(f"{path} cannot be written: {_reason(error)}.") from error
 
 
 def _image(picture: Picture, format: Format) -> pyvips.Image:

@@ -114,8 +114,7 @@ def write_animation(animation: Animation, path: str | os.PathLike[str], *, quali
     if path.suffix.lower() not in ANIMATIONS:
         raise InputError(f"{path} cannot be written: animations end in {', '.join(ANIMATIONS)}.")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as temporary:
+        with replacing(path, parents=True) as temporary:
             if path.suffix.lower() in (".png", ".apng"):
                 _write_png(animation, temporary)
             elif path.suffix.lower() == ".gif":

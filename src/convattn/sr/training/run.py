@@ -96,11 +96,7 @@ def _record(recipe: Recipe) -> None:
     values = {
         key: list(value) if isinstance(value, tuple) else value for key, value in asdict(recipe).items()
     }
-    try:
-        recipe.folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"The run folder {recipe.folder} cannot be made: {error.strerror}.") from error
-    with replacing(recipe.folder / "recipe.yaml") as temporary:
+    with replacing(recipe.folder / "recipe.yaml", parents=True) as temporary:
         temporary.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
 
 

@@ -113,8 +113,7 @@ class Run:
 
 def write_json(file: Path, content: Mapping[str, Any]) -> None:
     """Write a JSON file that appears whole or not at all."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(file) as temporary:
+    with replacing(file, parents=True) as temporary:
         temporary.write_text(json.dumps(content, indent=1))
 
 
