@@ -118,12 +118,12 @@ def test_bad_input_is_explained(folder: Path) -> None:
         list(pairs(folder, 8))
     with pytest.raises(InputError, match="There is no file"):
         list(pairs(folder / "missing.png", 2))
-    with pytest.raises(InputError, match="bicubic can enlarge by any scale; say which"):
+    with pytest.raises(InputError, match="enlarges by any scale; say by which"):
         choose_method("bicubic")
     save_network(build("esc-nano", 2), folder / "x2.safetensors")
     with pytest.raises(InputError, match="2 times, not 3 times"):
         choose_method(str(folder / "x2.safetensors"), 3)
-    with pytest.raises(InputError, match=r"by 2, not by 2\.5; esc-nano-lte"):
+    with pytest.raises(InputError, match=r"by 2, not by 2\.5; .*esc-nano-lte"):
         choose_method(str(folder / "x2.safetensors"), 2.5)
     with pytest.raises(InputError, match="from 1 to 30"):
         choose_method("bicubic", math.nan)

@@ -24,7 +24,7 @@ from convattn.sr.devices import choose_device
 from convattn.sr.metrics import psnr_y, ssim_y
 from convattn.sr.pictures import find_pictures
 from convattn.sr.resize import resize_bicubic
-from convattn.sr.sizes import Enlargement
+from convattn.sr.sizes import Enlargement, settled
 from convattn.sr.weights import default_model, from_pretrained
 
 __all__ = [
@@ -112,16 +112,9 @@ def choose_method(
     wish = Enlargement.wished(scale)
     model = model or default_model(wish)
     network: Any = None if model == "bicubic" else from_pretrained(model, wish.whole_scale if wish else None)
-    scale = scale or getattr(network, "scale", None)
-    if scale is None:
-        raise InputError(f"{model} can enlarge by any scale; say which.")
-    if network is None:
-        return bicubic(scale), scale, model
-    if network.scale not in (None, scale):
-        raise InputError(
-            f"{model} enlarges by {network.scale}, not by {scale:g}; esc-nano-lte does by any scale."
-        )
-    return with_network(network, scale, choose_device(device)), scale, model
+    scale = settled(getattr(network, "scale", None), wish).scale[0]  # type: ignore[index]
+    method = bicubic(scale) if network is None else with_network(network, scale, choose_device(device))
+    return method, scale, model
 
 
 def bicubic(scale: float) -> Method:

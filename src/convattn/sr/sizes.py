@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from convattn.errors import InputError
 
-__all__ = ["LARGEST_SCALE", "Enlargement", "parse_size"]
+__all__ = ["LARGEST_SCALE", "Enlargement", "parse_size", "settled"]
 
 LARGEST_SCALE = 30
 """Beyond this a network of any scale has nothing left to tell from."""
@@ -92,6 +92,24 @@ class Enlargement:
             return "x".join(f"{factor:g}" for factor in dict.fromkeys(self.scale))
         height, width = self.size or (None, None)
         return f"{width or ''}x{height or ''}{' exactly' if self.exact else ''}"
+
+
+def settled(own: int | None, wish: Enlargement | None) -> Enlargement:
+    """What is wished for, which a network of one scale must have, or its own scale.
+
+    Raises:
+        InputError: There is neither, or the network has another scale.
+    """
+    if wish is None and own is None:
+        raise InputError("This model enlarges by any scale; say by which, or to what size.")
+    if wish is None:
+        return Enlargement((own, own))  # type: ignore[arg-type]
+    if own and wish.scale and wish.whole_scale != own:
+        raise InputError(
+            f"This model enlarges by {own}, not by {wish}; give scale {own}, or a model of any scale such as "
+            "esc-nano-lte."
+        )
+    return wish
 
 
 def parse_size(text: str) -> Size:

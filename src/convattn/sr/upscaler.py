@@ -23,7 +23,7 @@ from .devices import choose_device, choose_precision, empty_cache, free_memory, 
 from .exported import ExportedNetwork
 from .foreign import ForeignNetwork
 from .pictures import Picture, read_picture
-from .sizes import Enlargement
+from .sizes import Enlargement, settled
 from .tiles import SharedAverages, cut
 from .weights import default_model, from_pretrained
 
@@ -98,7 +98,7 @@ class Upscaler:
         model = default_model(wish) if model is None else model
         network = model if isinstance(model, nn.Module) else from_pretrained(model, whole_scale)
         self.scale: int | None = getattr(network, "scale", whole_scale)
-        self.enlargement = _enlargement(self.scale, wish)
+        self.enlargement = settled(self.scale, wish)
         if self.dtype not in getattr(network, "dtypes", [self.dtype]):
             if precision != "auto":
                 warnings.warn(f"This model cannot compute in {precision}; fp32 is taken.", stacklevel=2)
@@ -371,17 +371,3 @@ def _pixels_of(image: "Image") -> np.ndarray:
         )
     colour = "L" if image.mode in ("1", "L", "LA", "La") else "RGB"
     return np.asarray(image.convert(colour + "A" * image.has_transparency_data))
-
-
-def _enlargement(own: int | None, wish: Enlargement | None) -> Enlargement:
-    """What is wished for, which a network of one scale must have, or that scale."""
-    if wish is None and own is None:
-        raise InputError("This model enlarges by any scale; say by which, or to what size.")
-    if wish is None:
-        return Enlargement((own, own))  # type: ignore[arg-type]
-    if own and wish.scale and wish.whole_scale != own:
-        raise InputError(
-            f"This model enlarges by {own}, not by {wish}; give scale {own}, or a model of any scale such as "
-            "esc-nano-lte."
-        )
-    return wish
