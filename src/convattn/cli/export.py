@@ -23,13 +23,13 @@ def export(
     precision: Annotated[
         str,
         typer.Option(
-            metavar="fp32|fp16|int8", help="fp16 makes smaller files, and so does int8, of OpenVINO only."
+            metavar="fp32|fp16|int8", help="fp16 and int8 make smaller files; int8 is for .onnx and .xml."
         ),
     ] = "fp32",
     opset: Annotated[int, typer.Option(min=17, max=20, help="Version of the ONNX operators.")] = 18,
     calibration: Annotated[
         Path | None,
-        typer.Option(help="For int8: a folder of pictures like those that will be enlarged."),
+        typer.Option(help="For int8: a folder of some ten pictures like those to be enlarged."),
     ] = None,
 ) -> None:
     """Write a network for other programs: convattn export esc-nano --scale 2 -o net.onnx.
@@ -45,8 +45,10 @@ def export(
     agreement = exporting.export(
         from_pretrained(model, scale), output, precision=precision, opset=opset, calibration=calibration
     )
-    shapes = ", ".join("x".join(map(str, shape)) for shape in agreement.shapes[:3])
+    shapes = ["x".join(map(str, shape)) for shape in agreement.shapes]
+    more = ["…"] if len(shapes) > 3 else []
+    tolerance = f"{agreement.tolerance:.1e}{' of the latter' if precision == 'int8' else ''}"
     typer.echo(
         f"{output}: differs from torch by {agreement.largest:.1e} at most, {agreement.rms:.1e} in root mean "
-        f"square (tolerance {agreement.tolerance:.1e}), on {len(agreement.shapes)} pictures: {shapes}, …"
+        f"square (tolerance {tolerance}), on {len(shapes)} pictures: {', '.join(shapes[:3] + more)}"
     )

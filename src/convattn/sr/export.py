@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import torch
@@ -35,7 +36,6 @@ PRECISIONS = {"fp32": 1e-4, "fp16": 1 / 255, "int8": 0.02}
 FORMATS = {".onnx": "ONNX", ".xml": "OpenVINO", ".engine": "TensorRT", ".pt2": "torch.export"}
 """What a file's suffix stands for."""
 
-_TRACED = (2, 3, 19, 21)
 _ENGINE_SHAPES = (1, 3, 1, 1), (1, 3, 256, 256), (4, 3, 1024, 1024)  # smallest, usual and largest
 _CALIBRATION_SIDE = 128  # pixels of the middle of each picture
 _MOST_CALIBRATED = 100  # pictures
@@ -72,7 +72,7 @@ def export(
         network: (N, 3, H, W) in [0, 1] to (N, 3, scale · H, scale · W), on the CPU in float32.
         path: Its suffix settles the format, see :data:`FORMATS`. OpenVINO's weights go into a .bin beside it.
         precision: "fp32"; "fp16", which computes in half precision and in OpenVINO stores half-precision
-            weights; or for OpenVINO "int8". Input and output are float32 always.
+            weights; or for ONNX and OpenVINO "int8". Input and output are float32 always.
         opset: Version of the ONNX operators, 17 to 20. All formats but torch.export are made by way of ONNX.
         calibration: For int8, a folder of pictures as the network will get them, before they are enlarged.
 
@@ -86,7 +86,7 @@ def export(
     path = Path(path)
     _check(network, path, precision, calibration)
     pictures = _middles(calibration) if calibration else []
-    job = _Job(network.eval(), precision, opset, pictures)
+    job = _Job(network.eval(), path.suffix, precision, opset, pictures)
     with ExitStack() as files:
         temporary = files.enter_context(replacing(path))
         if path.suffix == ".xml":
@@ -98,6 +98,7 @@ def export(
 @dataclass(frozen=True)
 class _Job:
     network: nn.Module
+    suffix: str
     precision: str
     opset: int
     pictures: list[Tensor]
@@ -107,11 +108,28 @@ class _Job:
         """What the file shall say of its network."""
         about = describe(self.network) | {"precision": self.precision}
         if features := getattr(self.network, "features", None):
-            window, heads = features.window_size, features.blocks[0].attention.relative_position_bias.shape[0]
-            # Eight maps of the widest layers and three of attention scores, which these runtimes write out.
-            numbers = 8 * 3 * features.dim + 3 * heads * window**2
-            about |= {"window": str(window), "bytes_a_pixel": str(4 * numbers)}
+            about |= {
+                "window": str(features.window_size),
+                "bytes_a_pixel": str(self._bytes_a_pixel(features)),
+            }
         return about
+
+    def _bytes_a_pixel(self, features: Any) -> int:
+        """Bounds the peaks that were measured, by maps of features, attention scores and enlarged maps."""
+        heads = features.blocks[0].attention.relative_position_bias.shape[0]
+        bands = features.dim if hasattr(self.network, "upsampler") else 3
+        numbers = 2 * bands * cast(int, self.network.scale) ** 2
+        if self.suffix in (".onnx", ".engine"):  # scores are written out
+            numbers += 16 * features.dim + 2 * heads * features.window_size**2
+        else:
+            numbers += 26 * features.dim
+        return 4 * numbers
+
+    @property
+    def example(self) -> Tensor:
+        """What the network is traced with: more than two windows, for what holds of one may not of others."""
+        side = 2 * _window(self.network)
+        return torch.rand(2, 3, side + 3, side + 5)
 
     @property
     def traced(self) -> nn.Module:
@@ -126,7 +144,7 @@ class _Job:
             warnings.simplefilter("ignore")  # of the exporter's age, and of Python's numbers in the graph
             torch.onnx.export(
                 network,
-                (torch.rand(_TRACED),),
+                (self.example,),
                 cast(Any, model),
                 dynamo=False,
                 opset_version=self.opset,
@@ -136,7 +154,31 @@ class _Job:
             )
         return model.getvalue()
 
-    def quantised(self, model: Any) -> Any:
+    def quantised_onnx(self, model: Any, file: Path) -> Any:
+        """An ONNX model with its inner convolutions in 8 bits, made by way of a file."""
+        onnx, quantisation = require("onnx"), require("onnxruntime.quantization")
+        weights = {tensor.name for tensor in model.graph.initializer}
+        convolutions = [
+            node.name for node in model.graph.node if node.op_type == "Conv" and node.input[1] in weights
+        ]
+        pictures = iter({"input": picture.numpy()} for picture in self.pictures)
+        # Keeps it from advising to simplify the graph first, which onnxruntime does as it loads one.
+        onnx.helper.set_model_props(model, {"onnx.quant.pre_process": "onnxruntime.quant"})
+        quantisation.quantize_static(
+            model,
+            file,
+            SimpleNamespace(get_next=lambda: next(pictures, None)),
+            per_channel=True,
+            reduce_range=True,  # without VNNI, sums of products of 8 bits overflow
+            activation_type=quantisation.QuantType.QUInt8,
+            op_types_to_quantize=["Conv"],
+            nodes_to_quantize=convolutions[1:-1],  # the first and the last are the most sensitive
+        )
+        quantised = onnx.load(file)
+        del quantised.graph.value_info[:]  # shapes inside the graph, which every runtime finds itself
+        return quantised
+
+    def quantised_openvino(self, model: Any) -> Any:
         """A model of OpenVINO with convolutions in 8 bits; sums and products of maps stay in float32."""
         nncf, ranges = require("nncf"), require("nncf.quantization.range_estimator")
         nncf.set_log_level(logging.ERROR)
@@ -168,6 +210,8 @@ class _Half(nn.Module):
 def _write_onnx(job: _Job, file: Path) -> None:
     onnx = require("onnx")
     model = onnx.load_from_string(job.onnx(job.traced))
+    if job.precision == "int8":
+        model = job.quantised_onnx(model, file)
     onnx.helper.set_model_props(model, job.about)
     onnx.save(model, file)
 
@@ -176,7 +220,7 @@ def _write_openvino(job: _Job, file: Path) -> None:
     openvino = require("openvino")
     model = openvino_core().read_model(job.onnx(job.network))
     if job.precision == "int8":
-        model = job.quantised(model)
+        model = job.quantised_openvino(model)
     model.set_rt_info(job.about, [METADATA])
     openvino.save_model(model, file, compress_to_fp16=job.precision == "fp16")
 
@@ -185,7 +229,7 @@ def _write_torch(job: _Job, file: Path) -> None:
     free = torch.export.Dim.DYNAMIC
     with torch.no_grad():
         program = torch.export.export(
-            job.traced, (torch.rand(_TRACED),), dynamic_shapes=({0: free, 2: free, 3: free},)
+            job.traced, (job.example,), dynamic_shapes=({0: free, 2: free, 3: free},)
         )
     about = "\n".join(f"{key}={value}" for key, value in job.about.items())
     torch.export.save(program, file, extra_files={METADATA: about})
@@ -230,9 +274,9 @@ def _check(network: nn.Module, path: Path, precision: str, calibration: object) 
     if isinstance(network, ExportedNetwork):
         raise InputError("This model is an export already; give the weights that it was made from.")
     if network.scale is None:
-        raise InputError("Models of any scale cannot be exported yet; give one of a single scale.")
-    if precision == "int8" and path.suffix != ".xml":
-        raise InputError("Only OpenVINO is written in int8; give the suffix .xml.")
+        raise InputError("Models of any scale cannot be exported; give one of a scale, such as esc-nano.")
+    if precision == "int8" and path.suffix not in (".onnx", ".xml"):
+        raise InputError("Only ONNX and OpenVINO are written in int8; give the suffix .onnx or .xml.")
     if (precision == "int8") != (calibration is not None):
         raise InputError("Pictures for calibration and the precision int8 go together; give both or neither.")
 
@@ -248,9 +292,13 @@ def _middle(picture: Tensor) -> Tensor:
     return picture[:, top : top + _CALIBRATION_SIDE, left : left + _CALIBRATION_SIDE]
 
 
+def _window(network: nn.Module) -> int:
+    return getattr(getattr(network, "features", network), "window_size", 16)
+
+
 def _noise(network: nn.Module) -> list[Tensor]:
     """Coarse noise of odd sizes, of a batch, smaller than a window and of whole windows."""
-    window = getattr(getattr(network, "features", network), "window_size", 16)
+    window = _window(network)
     random = torch.Generator().manual_seed(0)
     return [
         F.interpolate(torch.rand(batch, 3, 4, 4, generator=random), (height, width), mode="bilinear")
