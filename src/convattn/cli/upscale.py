@@ -34,8 +34,9 @@ def upscale(
         typer.Option(
             "--model",
             "-m",
-            help="A bundled model, a weights file, or a Hugging Face Hub id; by default esc-nano at scale 2, "
-            "3 or 4, and esc-nano-lte at any other.",
+            help="A bundled model, a weights file, an export (.onnx, .xml, .engine, .pt2), or a Hugging Face "
+            "Hub id; by default esc-nano at scale 2, 3 or 4, and esc-nano-lte at any other. Trust a .pt2 "
+            "file as you would a program: it can run code.",
         ),
     ] = None,
     output_format: Annotated[

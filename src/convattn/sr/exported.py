@@ -7,6 +7,7 @@ An exported network is closed: tiles cannot share the averages that dynamic kern
 :mod:`convattn.sr.tiles`), so that cutting a picture changes the result a little.
 """
 
+import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
@@ -15,6 +16,7 @@ from inspect import signature
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol
+from zipfile import BadZipFile
 
 import torch
 from torch import Tensor, nn
@@ -261,7 +263,14 @@ class _TorchExport(Runtime):
 
     def __init__(self, path: Path) -> None:
         about = {METADATA: ""}
-        self._program = torch.export.load(path, extra_files=about)
+        log = logging.getLogger("torch.export")
+        log.disabled = True  # of a damaged file it shows a traceback
+        try:
+            self._program = torch.export.load(path, extra_files=about)
+        except (RuntimeError, BadZipFile) as error:
+            raise ValueError("it is no whole archive of torch.export") from error
+        finally:
+            log.disabled = False
         (name,) = self._program.graph_signature.user_inputs
         (source,) = (node for node in self._program.graph.nodes if node.name == name)
         sides = source.meta["val"].shape
@@ -299,5 +308,6 @@ def _written(shape: Sequence[int | None]) -> str:
 
 
 def _reason(error: Exception) -> str:
-    """The first line of what a runtime says."""
-    return str(error).strip().partition("\n")[0].rstrip(".")
+    """The first line of what a runtime says, past those where OpenVINO names places in its source."""
+    lines = [line for line in str(error).splitlines() if not line.startswith(("Exception from", "Check '"))]
+    return "\n".join(lines).strip().partition("\n")[0].rstrip(".!")
