@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..exporting import is_exporting
+from . import memory
 from .library import ConvAttention, FeedForward, Map, Norm, Pointwise, WindowAttention, library, run
 
 __all__ = [
@@ -130,7 +131,7 @@ def conv_attention(x: Tensor, large_kernel: Tensor, dynamic_kernel: Tensor) -> T
         return None
     large_kernel, dynamic_kernel = large_kernel.contiguous(), dynamic_kernel.contiguous()
     x = _pixels_together(x)
-    out = torch.empty_like(x, memory_format=torch.channels_last)
+    out = memory.empty(x.shape, x.dtype)
     sizes = (*x.shape, large_kernel.shape[-1], dynamic_kernel.shape[-1])
     kernels = (large_kernel.data_ptr(), dynamic_kernel.data_ptr())
     problem = ConvAttention(Map.of(x), Map.of(out), *kernels, *sizes)
@@ -153,7 +154,7 @@ def feed_forward(
     parameters = (expand_weight, expand_bias, depthwise_weight, depthwise_bias, project_weight, project_bias)
     weights = [parameter.contiguous() for parameter in parameters]
     x = _pixels_together(x)
-    out = torch.empty_like(x, memory_format=torch.channels_last)
+    out = memory.empty(x.shape, x.dtype)
     norm = Norm.of(norm_weight, norm_bias, epsilon)
     pointers = (weight.data_ptr() for weight in weights)
     problem = FeedForward(Map.of(x), Map.of(out), norm, *pointers, *x.shape, len(expand_bias))
@@ -175,8 +176,7 @@ def pointwise(
     weight, bias, x = weight.contiguous(), bias.contiguous(), _pixels_together(x)
     other, residual = (None if y is None else _pixels_together(y) for y in (other, residual))
     (pictures, channels, height, width), outs = x.shape, len(bias)
-    shape = (pictures, outs, height, width)
-    out = torch.empty(shape, dtype=x.dtype, memory_format=torch.channels_last)
+    out = memory.empty((pictures, outs, height, width), x.dtype)
     norm = Norm.of(norm_weight, norm_bias, epsilon)
     others = 0 if other is None else other.shape[1]
     sizes = (pictures, channels, others, outs, height, width)
@@ -188,7 +188,7 @@ def pointwise(
 def window_attention(q: Tensor, k: Tensor, v: Tensor, relative_position_bias: Tensor) -> Tensor:
     """As the operator; memory grows with the map only."""
     table = relative_position_bias.contiguous()
-    out = torch.empty_like(q, memory_format=torch.channels_last)
+    out = memory.empty(q.shape, q.dtype)
     pictures, channels, height, width = q.shape
     heads, window = len(table), (math.isqrt(table.shape[1]) + 1) // 2
     sizes = (pictures, heads, channels // heads, height, width, window)

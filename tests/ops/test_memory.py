@@ -1,0 +1,87 @@
+"""Memory of large maps: used again, never while somebody looks at it, and given back at the end."""
+
+import gc
+import threading
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from convattn.ops.native import memory
+from convattn.ops.native.memory import Pool
+
+MEGABYTES = 2**20 // 4  # floats
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("side", [3, 700])
+def test_a_map_like_torchs(side: int, dtype: torch.dtype) -> None:
+    x = memory.empty((2, 8, side, side), dtype)
+    expected = torch.empty((2, 8, side, side), dtype=dtype, memory_format=torch.channels_last)
+    assert (x.shape, x.stride(), x.dtype) == (expected.shape, expected.stride(), dtype)
+    assert x.is_contiguous(memory_format=torch.channels_last)
+    assert x.data_ptr() % 64 == 0
+    x.fill_(3)
+    assert (x * 2 == 6).all()
+
+
+def test_freed_memory_is_used_again_and_given_back_at_the_end() -> None:
+    pool = Pool()
+    kept, first = pool.empty(MEGABYTES, torch.float32), pool.empty(3 * MEGABYTES, torch.float32)
+    place = first.data_ptr()
+    del first
+    second = pool.empty(3 * MEGABYTES, torch.float32)
+    assert second.data_ptr() == place
+    del second
+    assert pool.free
+    del kept
+    assert not pool.free
+    assert pool.used == 0
+
+
+def test_a_view_keeps_the_memory() -> None:
+    pool = Pool()
+    x = pool.empty(MEGABYTES, torch.float32)
+    view = x.fill_(1)[5:7]
+    del x
+    other = pool.empty(MEGABYTES, torch.float32).fill_(2)
+    assert view.tolist() == [1, 1]
+    del other, view
+    assert pool.used == 0
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.tuples(st.booleans(), st.integers(1, 9 * MEGABYTES)), max_size=30))
+def test_nothing_that_lives_is_overwritten(steps: list[tuple[bool, int]]) -> None:
+    """Tensors come and go in any order; each keeps its numbers, and what waits stays in bounds."""
+    pool, alive = Pool(), {}
+    for number, (free, count) in enumerate(steps):
+        if free and alive:
+            del alive[sorted(alive)[count % len(alive)]]
+        else:
+            alive[number] = pool.empty(count, torch.float32).fill_(number)
+        assert all((x == value).all() for value, x in alive.items())
+        assert pool.used >= sum(x.nbytes for x in alive.values())
+        assert sum(map(len, pool.free)) <= 4 * pool.used
+    alive.clear()
+    gc.collect()
+    assert (pool.used, pool.free) == (0, [])
+
+
+def test_threads_get_memory_of_their_own() -> None:
+    pool, faults = Pool(), []
+
+    def work(value: int) -> None:
+        for _ in range(200):
+            x = pool.empty(MEGABYTES // 2, torch.float32).fill_(value)
+            if not (x == value).all():
+                faults.append(value)
+
+    threads = [threading.Thread(target=work, args=(value,)) for value in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not faults
+    assert (pool.used, pool.free) == (0, [])
