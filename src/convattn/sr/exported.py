@@ -201,7 +201,7 @@ class _Onnx(Runtime):
         runtime = require("onnxruntime")
         options = runtime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
-        options.log_severity_level = 3
+        options.log_severity_level = 4  # errors are raised, too
         available = runtime.get_available_providers()
         providers = [name for name in _PROVIDERS.get(device, []) if name in available]
         return runtime.InferenceSession(self._path, options, providers=[*providers, "CPUExecutionProvider"])
