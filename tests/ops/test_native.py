@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from convattn.layers import mean_over_symmetries
-from convattn.ops import conv_attention, feed_forward, pointwise, window_attention
+from convattn.ops import conv_attention, convolution, feed_forward, pointwise, window_attention
 from convattn.ops.native import library as native_library
 from convattn.ops.native import operators
 from convattn.ops.native.library import _load, library
@@ -132,6 +132,31 @@ def test_a_kernel_that_lacks_a_symmetry_is_not_folded(tap: tuple[int, int]) -> N
     assert_exact(conv_attention, [x, large_kernel, dynamic_kernel])
 
 
+def whole_convolution(
+    x: Tensor, residual: Tensor, weight: Tensor, bias: Tensor, *norm: Tensor, backend: str | None
+) -> Tensor:
+    return convolution(x, weight, bias, residual=residual, norm=(*norm, 1e-6), backend=backend)
+
+
+def convolution_input(pictures: int, channels: int, height: int, width: int, outs: int) -> list[Tensor]:
+    x = torch.randn(pictures, channels + outs, height, width).to(memory_format=torch.channels_last)
+    part = nn.Conv2d(channels, outs, 3)
+    norm = torch.randn(2, channels)
+    return [*x.split((channels, outs), 1), part.weight.detach(), part.bias.detach(), *norm]
+
+
+@pytest.mark.parametrize(
+    "case", [(1, 64, 9, 70, 48), (2, 5, 8, 7, 3), (1, 3, 1, 1, 80), (1, 8, 261, 2, 5), (1, 17, 1, 130, 16)]
+)
+def test_convolution_is_exact(case: tuple, instruction_set: str) -> None:
+    assert_exact_in_both(whole_convolution, convolution_input(*case))
+
+
+def test_convolution_alone(instruction_set: str) -> None:
+    x, _, weight, bias, *_ = convolution_input(1, 9, 8, 5, 4)
+    assert_exact(convolution, [x, weight, bias])
+
+
 def whole_pointwise(
     x: Tensor,
     other: Tensor,
@@ -202,9 +227,10 @@ def test_gelu_is_torchs_everywhere(instruction_set: str) -> None:
         (window_attention, window_input(1, 2, 16, 20, 20, 8)),
         (conv_attention, conv_input(1, 16, 20, 20)),
         (normalised_feed_forward, feed_forward_input(1, 16, 20, 20, hidden=20)),
+        (whole_convolution, convolution_input(1, 12, 20, 20, 7)),
         (whole_pointwise, pointwise_input(1, 12, 6, 20, 20)),
     ],
-    ids=["window_attention", "conv_attention", "feed_forward", "pointwise"],
+    ids=["window_attention", "conv_attention", "feed_forward", "convolution", "pointwise"],
 )
 class TestEveryOperator:
     def test_any_memory_format(self, operator, args: list[Tensor]) -> None:
@@ -243,10 +269,12 @@ class TestEveryOperator:
 
 def test_keeps_torch_rules() -> None:
     x, other, residual, weight, bias, *norm = pointwise_input(1, 12, 6, 20, 20)
+    y, skip, kernel, start, *scaling = convolution_input(1, 12, 20, 20, 7)
     calls = {
         "window_attention": window_input(1, 2, 16, 20, 20, 8),
         "conv_attention": conv_input(1, 16, 20, 20),
         "feed_forward": [*feed_forward_input(1, 16, 20, 20, hidden=20), 1e-6],
+        "convolution": [y, kernel, start, skip, *scaling, 1e-6],
         "pointwise": [x, weight, bias, other, residual, *norm, 1e-6],
     }
     for name, args in calls.items():

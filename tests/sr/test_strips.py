@@ -94,7 +94,8 @@ def test_half_precision_and_progress():
     parts = []
     with torch.autocast("cpu", torch.bfloat16):
         joined = in_strips(network, x, (80, 66), memory=10**5, progress=parts.append)
-    assert (joined - network(x)).abs().mean() < 0.05
+        whole = network(x)
+    assert (joined - whole).abs().mean() < 2 * (whole - network(x)).abs().mean()  # of roundings
     assert parts == sorted(parts)
     assert parts[-1] == 1
     assert len(parts) > 20

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from .conv_attention import ConvAttention, FactoredConvAttention
 from .feed_forward import ConvFFN
 from .norm import LayerNorm2d
+from .plain import convolve
 from .window_attention import WindowAttention
 
 __all__ = ["Block", "ConvAttentionLayer"]
@@ -84,4 +85,4 @@ class Block(nn.Module):
         x = self.attention(x, norm=self.norm_attention, residual=x)
         for layer in self.layers:
             x = layer(x, large_kernel)
-        return skip + self.conv_out(self.norm_out(x))
+        return convolve(self.conv_out, x, norm=self.norm_out, residual=skip)

@@ -8,7 +8,7 @@ from convattn.ops.norm import Norm
 
 from .norm import LayerNorm2d
 
-__all__ = ["is_plain", "norm_first", "pointwise"]
+__all__ = ["convolve", "is_plain", "norm_first", "pointwise"]
 
 
 def is_plain(module: nn.Module) -> bool:
@@ -22,6 +22,17 @@ def norm_first(norm: nn.Module | None, x: Tensor) -> tuple[Norm | None, Tensor]:
     if isinstance(norm, LayerNorm2d) and is_plain(norm):
         return (norm.weight, norm.bias, norm.eps), x
     return None, x if norm is None else norm(x)
+
+
+def convolve(
+    convolution: nn.Conv2d, x: Tensor, *, norm: nn.Module | None = None, residual: Tensor | None = None
+) -> Tensor:
+    """Apply a 3×3 convolution to a map, normalised if wanted, and add a residual."""
+    if is_plain(convolution) and convolution.bias is not None:
+        given, x = norm_first(norm, x)
+        return ops.convolution(x, convolution.weight, convolution.bias, residual=residual, norm=given)
+    out = convolution(x if norm is None else norm(x))
+    return out if residual is None else residual + out
 
 
 def pointwise(

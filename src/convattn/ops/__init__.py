@@ -1,9 +1,10 @@
 """The two operators of the network, and what lies between them, as plain functions on tensors."""
 
 from .conv_attention import conv_attention
+from .convolution import convolution
 from .feed_forward import feed_forward
 from .padding import reflect_pad
 from .pointwise import pointwise
 from .window_attention import window_attention
 
-__all__ = ["conv_attention", "feed_forward", "pointwise", "reflect_pad", "window_attention"]
+__all__ = ["conv_attention", "convolution", "feed_forward", "pointwise", "reflect_pad", "window_attention"]

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from convattn.errors import InputError
 from convattn.layers import Block, FactoredLargeKernel, LargeKernel, LayerNorm2d
+from convattn.layers.plain import convolve
 from convattn.ops import reflect_pad
 
 from .lte import LocalTextureEstimator, Texture, pixel_centres
@@ -94,7 +95,7 @@ class Features(nn.Module):
         large_kernel = self.large_kernel()
         for block in self.blocks:
             x = block(x, large_kernel)
-        return shallow + self.deep(self.norm(x))
+        return convolve(self.deep, x, norm=self.norm, residual=shallow)
 
 
 class ESC(nn.Module):
@@ -127,7 +128,7 @@ class ESC(nn.Module):
 
     def reconstruct(self, features: Tensor, x: Tensor) -> Tensor:
         """Features (N, dim, H, W) and the pictures they are of to enlarged pictures."""
-        residual = F.pixel_shuffle(self.to_image(features), self.scale)
+        residual = F.pixel_shuffle(convolve(self.to_image, features), self.scale)
         return residual + F.interpolate(x, scale_factor=self.scale, mode=self.image_skip)
 
 

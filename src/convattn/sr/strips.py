@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from convattn.layers import Block, ConvAttentionLayer, KernelPredictor
+from convattn.layers.plain import convolve
 
 from .lte import pixel_centres
 from .maps import Map, Region, around, local, target_of
@@ -195,7 +196,12 @@ def _features(network: Features, picture: Map, passes: _Passes) -> Map:
     for block in network.blocks:
         x = _block(block, x, large_kernel, network.window_size, passes)  # type: ignore[arg-type]
     halo = _halo(network.deep)
-    return local(lambda shallow, x: shallow + network.deep(network.norm(x)), shallow, x, halo=halo)
+    return local(
+        lambda shallow, x: convolve(network.deep, x, norm=network.norm, residual=shallow),
+        shallow,
+        x,
+        halo=halo,
+    )
 
 
 def _block(block: Block, skip: Map, large_kernel: Any, window: int, passes: _Passes) -> Map:
@@ -205,7 +211,9 @@ def _block(block: Block, skip: Map, large_kernel: Any, window: int, passes: _Pas
     for layer in block.layers:
         x = _layer(layer, x, large_kernel, passes)  # type: ignore[arg-type]
     halo = _halo(block.conv_out)
-    x = local(lambda skip, x: skip + block.conv_out(block.norm_out(x)), skip, x, halo=halo)
+    x = local(
+        lambda skip, x: convolve(block.conv_out, x, norm=block.norm_out, residual=skip), skip, x, halo=halo
+    )
     return passes.store(x)[0]
 
 

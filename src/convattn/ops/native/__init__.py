@@ -2,6 +2,7 @@
 
 from .operators import (
     conv_attention,
+    convolution,
     disabled,
     feed_forward,
     is_available,
@@ -13,6 +14,7 @@ from .operators import (
 
 __all__ = [
     "conv_attention",
+    "convolution",
     "disabled",
     "feed_forward",
     "is_available",

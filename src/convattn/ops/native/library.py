@@ -7,7 +7,17 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-__all__ = ["ConvAttention", "FeedForward", "Map", "Norm", "Pointwise", "WindowAttention", "library", "run"]
+__all__ = [
+    "ConvAttention",
+    "Convolution",
+    "FeedForward",
+    "Map",
+    "Norm",
+    "Pointwise",
+    "WindowAttention",
+    "library",
+    "run",
+]
 
 
 class Map(ctypes.Structure):
@@ -48,6 +58,17 @@ class ConvAttention(ctypes.Structure):
             (name, ctypes.c_int64)
             for name in ("pictures", "channels", "height", "width", "size", "dynamic_size")
         ),
+    )
+
+
+class Convolution(ctypes.Structure):
+    """Mirrors the structure of this name in kernels/problems.h."""
+
+    _fields_ = (
+        *((name, Map) for name in ("x", "residual", "out")),
+        ("norm", Norm),
+        *((name, ctypes.c_void_p) for name in ("weight", "bias")),
+        *((name, ctypes.c_int64) for name in ("pictures", "channels", "out_channels", "height", "width")),
     )
 
 
@@ -107,7 +128,7 @@ def run(kernel: str, problem: ctypes.Structure, dtype: torch.dtype) -> bool:
 
 
 _DONE, _NO_MEMORY = 0, 1
-_INTERFACE = 2  # as in kernels/problems.h
+_INTERFACE = 3  # as in kernels/problems.h
 
 
 def _load(folder: Path) -> ctypes.CDLL | None:

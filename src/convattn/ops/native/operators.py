@@ -11,10 +11,21 @@ from torch import Tensor
 
 from ..exporting import is_exporting
 from . import memory
-from .library import ConvAttention, FeedForward, Map, Norm, Pointwise, WindowAttention, library, run
+from .library import (
+    ConvAttention,
+    Convolution,
+    FeedForward,
+    Map,
+    Norm,
+    Pointwise,
+    WindowAttention,
+    library,
+    run,
+)
 
 __all__ = [
     "conv_attention",
+    "convolution",
     "disabled",
     "feed_forward",
     "is_available",
@@ -138,6 +149,27 @@ def conv_attention(x: Tensor, large_kernel: Tensor, dynamic_kernel: Tensor) -> T
     return out if run("conv_attention", problem, x.dtype) else None
 
 
+def convolution(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    residual: Tensor | None,
+    norm_weight: Tensor | None,
+    norm_bias: Tensor | None,
+    epsilon: float,
+) -> Tensor:
+    """As the function, with fewer products."""
+    weight, bias, x = weight.contiguous(), bias.contiguous(), _pixels_together(x)
+    residual = None if residual is None else _pixels_together(residual)
+    (pictures, channels, height, width), outs = x.shape, len(bias)
+    out = memory.empty((pictures, outs, height, width), x.dtype)
+    norm = Norm.of(norm_weight, norm_bias, epsilon)
+    sizes = (pictures, channels, outs, height, width)
+    maps = map(Map.of, (x, residual, out))
+    run("convolution", Convolution(*maps, norm, weight.data_ptr(), bias.data_ptr(), *sizes), x.dtype)
+    return out
+
+
 def feed_forward(
     x: Tensor,
     expand_weight: Tensor,
@@ -188,6 +220,7 @@ def pointwise(
 def window_attention(q: Tensor, k: Tensor, v: Tensor, relative_position_bias: Tensor) -> Tensor:
     """As the operator; memory grows with the map only."""
     table = relative_position_bias.contiguous()
+    q, k, v = map(_pixels_together, (q, k, v))
     out = memory.empty(q.shape, q.dtype)
     pictures, channels, height, width = q.shape
     heads, window = len(table), (math.isqrt(table.shape[1]) + 1) // 2

@@ -41,6 +41,7 @@ namespace convattn {
 template <class Number>
 struct Kernels {
   void (*conv_attention)(const ConvAttention<Number>&, int threads);
+  void (*convolution)(const Convolution<Number>&, int threads);
   void (*feed_forward)(const FeedForward<Number>&, int threads);
   void (*pointwise)(const Pointwise<Number>&, int threads);
   void (*window_attention)(const WindowAttention<Number>&, int threads);
@@ -184,6 +185,7 @@ int convattn_use_instruction_set(const char* name) {
   EXPORT(kernel, Problem, bfloat16, BFloat16)
 
 EXPORT_BOTH(conv_attention, ConvAttention)
+EXPORT_BOTH(convolution, Convolution)
 EXPORT_BOTH(feed_forward, FeedForward)
 EXPORT_BOTH(pointwise, Pointwise)
 EXPORT_BOTH(window_attention, WindowAttention)

@@ -10,6 +10,13 @@ class Parameter : public Buffer<float> {
   }
 };
 
+template <class Number>
+INLINE void add(const Number* from, int64_t count, float* to) {
+  int64_t i = 0;
+  for (; i + LANES <= count; i += LANES) store(to + i, load(to + i) + load(from + i));
+  for (; i < count; ++i) to[i] += to_float(from[i]);
+}
+
 // Reads pixels, normalised where that is wanted.
 template <class Number>
 class Reader {

@@ -29,7 +29,7 @@ class PointwiseKernel {
       }
       multiply<O>(pixels, in, depth, depth, matrix_.from(0), columns, bias_, 0, out, columns);
       for (int64_t i = 0; i < pixels; ++i) {
-        if (p_.residual.data) add(p_.residual.at(picture, 0, y, left + i), out + i * columns);
+        if (p_.residual.data) add(p_.residual.at(picture, 0, y, left + i), p_.out_channels, out + i * columns);
         copy(out + i * columns, p_.out_channels, p_.out.at(picture, 0, y, left + i));
       }
     }
@@ -38,12 +38,6 @@ class PointwiseKernel {
  private:
   using O = Operand<Number>;
   static constexpr int64_t TILE = 32;  // pixels, so that they stay in the nearest cache
-
-  INLINE void add(const Number* from, float* to) const {
-    int64_t c = 0;
-    for (; c + LANES <= p_.out_channels; c += LANES) store(to + c, load(to + c) + load(from + c));
-    for (; c < p_.out_channels; ++c) to[c] += to_float(from[c]);
-  }
 
   const Pointwise<Number> p_;
   const int64_t channels_;

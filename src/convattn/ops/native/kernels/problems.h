@@ -9,7 +9,7 @@
 namespace convattn {
 
 // To be raised with every change to the structures or functions of the C interface, here and in library.py.
-static constexpr int INTERFACE = 2;
+static constexpr int INTERFACE = 3;
 
 // The upper half of a float.
 struct BFloat16 {
@@ -54,7 +54,7 @@ struct Norm {
 // softmax(q kᵀ / √d + bias) v within windows of window × window pixels.
 template <class Number>
 struct WindowAttention {
-  Map<Number> q, k, v, out;
+  Map<Number> q, k, v, out;  // the channels of a pixel lie together
   const Number* bias;  // (heads, 2 window − 1, 2 window − 1), contiguous
   int64_t pictures, heads, head_dim, height, width, window;
 };
@@ -90,6 +90,15 @@ struct FeedForward {
   Norm<Number> norm;
   const Number *expand_weight, *expand_bias, *depthwise_weight, *depthwise_bias, *project_weight, *project_bias;
   int64_t pictures, channels, height, width, hidden;
+};
+
+// A 3×3 convolution, zero-padded, plus a residual, which may be missing.
+template <class Number>
+struct Convolution {
+  Map<Number> x, residual, out;  // the channels of a pixel lie together
+  Norm<Number> norm;
+  const Number *weight, *bias;  // (out_channels, channels, 3, 3), contiguous
+  int64_t pictures, channels, out_channels, height, width;
 };
 
 // A 1×1 convolution of two maps whose channels are joined, plus a residual; the second map may have no channels,

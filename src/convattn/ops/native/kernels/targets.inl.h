@@ -7,6 +7,7 @@ namespace NAMESPACE {
 #include "matmul.inl.h"
 #include "pixels.inl.h"
 #include "conv_attention.inl.h"
+#include "convolution.inl.h"
 #include "feed_forward.inl.h"
 #include "pointwise.inl.h"
 #include "window_attention.inl.h"
@@ -20,6 +21,7 @@ void compute(const Problem& problem, int threads) {
 template <class Number>
 constexpr Kernels<Number> kernels = {
     &compute<ConvAttentionKernel<Number>, ConvAttention<Number>>,
+    &compute<ConvolutionKernel<Number>, Convolution<Number>>,
     &compute<FeedForwardKernel<Number>, FeedForward<Number>>,
     &compute<PointwiseKernel<Number>, Pointwise<Number>>,
     &compute<WindowAttentionKernel<Number>, WindowAttention<Number>>,
