@@ -101,7 +101,8 @@ class ConvolutionKernel {
 
     // Bᵀ d B of some squares and their surroundings.
     void transform(int64_t y, int64_t square, int64_t count) const {
-      const int64_t width = a.width_;
+      const int64_t width = a.width_, step = in_step;  // read once, not after every store
+      const float* const from[] = {row(y - 1), row(y), row(y + 1), row(y + 2)};
       for (int64_t i = 0; i < count; ++i)
         for (int64_t c = 0; c < width; c += LANES) {
           const int64_t offset = 2 * (square + i) * width + c;
@@ -110,7 +111,7 @@ class ConvolutionKernel {
           for (int j = 0; j < 4; ++j) {
             Vector pixel[4];
             UNROLL(4)
-            for (int r = 0; r < 4; ++r) pixel[r] = load(row(y - 1 + r) + offset + j * width);
+            for (int r = 0; r < 4; ++r) pixel[r] = load(from[r] + offset + j * width);
             half[0][j] = pixel[0] - pixel[2];
             half[1][j] = pixel[1] + pixel[2];
             half[2][j] = pixel[2] - pixel[1];
@@ -118,11 +119,11 @@ class ConvolutionKernel {
           }
           O* to = in + i * width + c;
           UNROLL(4)
-          for (int r = 0; r < 4; ++r, to += 4 * in_step) {
+          for (int r = 0; r < 4; ++r, to += 4 * step) {
             store(to, half[r][0] - half[r][2]);
-            store(to + in_step, half[r][1] + half[r][2]);
-            store(to + 2 * in_step, half[r][2] - half[r][1]);
-            store(to + 3 * in_step, half[r][1] - half[r][3]);
+            store(to + step, half[r][1] + half[r][2]);
+            store(to + 2 * step, half[r][2] - half[r][1]);
+            store(to + 3 * step, half[r][1] - half[r][3]);
           }
         }
     }
