@@ -120,7 +120,7 @@ def test_conv_attention_is_exact(case: tuple, instruction_set: str) -> None:
     assert_exact_in_both(conv_attention, conv_input(*case))
 
 
-@pytest.mark.parametrize(("size", "dynamic_size"), [(1, 1), (3, 3), (7, 1), (9, 5)])
+@pytest.mark.parametrize(("size", "dynamic_size"), [(1, 1), (1, 3), (3, 3), (7, 1), (9, 5)])
 def test_conv_attention_of_any_kernel_size(size: int, dynamic_size: int, instruction_set: str) -> None:
     assert_exact(conv_attention, conv_input(1, 6, 14, 10, size=size, dynamic_size=dynamic_size))
 
