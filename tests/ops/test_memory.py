@@ -22,6 +22,7 @@ def test_a_map_like_torchs(side: int, dtype: torch.dtype) -> None:
     assert (x.shape, x.stride(), x.dtype) == (expected.shape, expected.stride(), dtype)
     assert x.is_contiguous(memory_format=torch.channels_last)
     assert x.data_ptr() % 64 == 0
+    assert not x._is_view()
     x.fill_(3)
     assert (x * 2 == 6).all()
 
@@ -38,6 +39,23 @@ def test_freed_memory_is_used_again_and_given_back_at_the_end() -> None:
     del kept
     assert not pool.free
     assert pool.used == 0
+
+
+def test_a_map_made_without_gradients_takes_part_in_them() -> None:
+    with torch.no_grad():
+        x = memory.empty((1, 8, 700, 700), torch.float32).fill_(1)
+    factor = torch.ones((), requires_grad=True)
+    x.mul_(factor).mean().backward()
+    assert factor.grad == pytest.approx(1, rel=1e-4)
+
+
+def test_an_empty_map() -> None:
+    assert memory.empty((0, 8, 700, 700), torch.float32).shape == (0, 8, 700, 700)
+
+
+def test_too_little_memory_is_said_as_such() -> None:
+    with pytest.raises(MemoryError):
+        Pool().empty(2**60, torch.float32)
 
 
 def test_a_view_keeps_the_memory() -> None:

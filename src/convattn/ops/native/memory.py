@@ -7,9 +7,11 @@ as long as others are in use.
 
 import math
 import mmap
+import sys
 import threading
 import weakref
 from collections import deque
+from contextlib import suppress
 
 import torch
 from torch import Tensor
@@ -25,8 +27,11 @@ def empty(shape: tuple[int, int, int, int], dtype: torch.dtype) -> Tensor:
     """As ``torch.empty`` of a map (N, C, H, W) in channels-last memory; large ones cannot be resized."""
     if math.prod(shape) * dtype.itemsize < _SMALLEST:
         return torch.empty(shape, dtype=dtype, memory_format=torch.channels_last)
-    pictures, channels, height, width = shape
-    return _pool.empty(math.prod(shape), dtype).view(pictures, height, width, channels).permute(0, 3, 1, 2)
+    _, channels, height, width = shape
+    strides = (channels * height * width, 1, channels * width, channels)
+    # Not a view of the numbers: a view made without gradients cannot be changed in place with them.
+    storage = _pool.empty(math.prod(shape), dtype).untyped_storage()
+    return torch.empty(0, dtype=dtype).set_(storage, 0, shape, strides)
 
 
 class Pool:
@@ -54,7 +59,7 @@ class Pool:
             self.used += len(block)
         # The tensor keeps this view of the block alive, and nothing else does.
         view = memoryview(block)
-        weakref.finalize(view, self._give_back, block)
+        weakref.finalize(view, self._give_back, block).atexit = False
         self._settle()
         return torch.frombuffer(view, dtype=dtype, count=count)
 
@@ -77,9 +82,15 @@ class Pool:
 
 
 def _allocate(size: int) -> mmap.mmap:
-    block = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    try:
+        if sys.platform == "win32":
+            return mmap.mmap(-1, size)
+        block = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    except OSError as error:
+        raise MemoryError(f"too little memory for {size} bytes") from error
     if hasattr(mmap, "MADV_HUGEPAGE"):
-        block.madvise(mmap.MADV_HUGEPAGE)
+        with suppress(OSError):  # a system may be built without huge pages
+            block.madvise(mmap.MADV_HUGEPAGE)
     return block
 
 
