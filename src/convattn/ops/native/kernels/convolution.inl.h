@@ -38,7 +38,7 @@ class ConvolutionKernel {
   // G w Gᵀ
   void transform_weight(int64_t out, int64_t in) {
     const Number* weight = p_.weight + (out * p_.channels + in) * 9;
-    float half[4][3], whole[4][4];
+    float half[4][3];
     for (int j = 0; j < 3; ++j) {
       const float a = to_float(weight[j]), b = to_float(weight[3 + j]), c = to_float(weight[6 + j]);
       const float column[] = {a, (a + b + c) / 2, (a - b + c) / 2, c};
