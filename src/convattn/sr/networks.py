@@ -91,7 +91,7 @@ class Features(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, 3, H, W) to (N, dim, H, W)."""
-        shallow = x = self.shallow(x)
+        shallow = x = convolve(self.shallow, x)
         large_kernel = self.large_kernel()
         for block in self.blocks:
             x = block(x, large_kernel)

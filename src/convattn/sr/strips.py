@@ -191,7 +191,7 @@ def _result(network: Network, picture: Map, size: tuple[int, int], passes: _Pass
 
 def _features(network: Features, picture: Map, passes: _Passes) -> Map:
     """As ``Features.forward``."""
-    shallow = x = local(network.shallow, picture, halo=_halo(network.shallow))
+    shallow = x = local(lambda x: convolve(network.shallow, x), picture, halo=_halo(network.shallow))
     large_kernel = network.large_kernel()
     for block in network.blocks:
         x = _block(block, x, large_kernel, network.window_size, passes)  # type: ignore[arg-type]
