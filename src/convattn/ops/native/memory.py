@@ -11,6 +11,7 @@ import sys
 import threading
 import weakref
 from collections import deque
+from collections.abc import Sequence
 from contextlib import suppress
 
 import torch
@@ -23,7 +24,7 @@ _WAITING = 4  # bytes that may wait for each in use: window attention leaves one
 _PAGE = 2**21  # bytes; blocks are rounded up to huge pages, so that maps of about one size fit them
 
 
-def empty(shape: tuple[int, int, int, int], dtype: torch.dtype) -> Tensor:
+def empty(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
     """As ``torch.empty`` of a map (N, C, H, W) in channels-last memory; large ones cannot be resized."""
     if math.prod(shape) * dtype.itemsize < _SMALLEST:
         return torch.empty(shape, dtype=dtype, memory_format=torch.channels_last)
