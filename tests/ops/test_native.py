@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from convattn.layers import mean_over_symmetries
-from convattn.ops import conv_attention, convolution, feed_forward, pointwise, window_attention
+from convattn.ops import conv_attention, convolution, feed_forward, window_attention
 from convattn.ops.native import library as native_library
 from convattn.ops.native import operators
 from convattn.ops.native.library import _load, library
@@ -133,31 +133,6 @@ def test_a_kernel_that_lacks_a_symmetry_is_not_folded(tap: tuple[int, int]) -> N
 
 
 def whole_convolution(
-    x: Tensor, residual: Tensor, weight: Tensor, bias: Tensor, *norm: Tensor, backend: str | None
-) -> Tensor:
-    return convolution(x, weight, bias, residual=residual, norm=(*norm, 1e-6), backend=backend)
-
-
-def convolution_input(pictures: int, channels: int, height: int, width: int, outs: int) -> list[Tensor]:
-    x = torch.randn(pictures, channels + outs, height, width).to(memory_format=torch.channels_last)
-    part = nn.Conv2d(channels, outs, 3)
-    norm = torch.randn(2, channels)
-    return [*x.split((channels, outs), 1), part.weight.detach(), part.bias.detach(), *norm]
-
-
-@pytest.mark.parametrize(
-    "case", [(1, 64, 9, 70, 48), (2, 5, 8, 7, 3), (1, 3, 1, 1, 80), (1, 8, 261, 2, 5), (1, 17, 1, 130, 16)]
-)
-def test_convolution_is_exact(case: tuple, instruction_set: str) -> None:
-    assert_exact_in_both(whole_convolution, convolution_input(*case))
-
-
-def test_convolution_alone(instruction_set: str) -> None:
-    x, _, weight, bias, *_ = convolution_input(1, 9, 8, 5, 4)
-    assert_exact(convolution, [x, weight, bias])
-
-
-def whole_pointwise(
     x: Tensor,
     other: Tensor,
     residual: Tensor,
@@ -167,26 +142,51 @@ def whole_pointwise(
     backend: str | None,
 ) -> Tensor:
     maps = dict(other=other if other.shape[1] else None, residual=residual)
-    return pointwise(x, weight, bias, **maps, norm=(*norm, 1e-6), backend=backend)
+    return convolution(x, weight, bias, **maps, norm=(*norm, 1e-6), backend=backend)
 
 
-def pointwise_input(
-    pictures: int, channels: int, others: int, height: int, width: int, outs: int = 7
+def convolution_input(
+    pictures: int, channels: int, others: int, height: int, width: int, outs: int, size: int
 ) -> list[Tensor]:
     x = torch.randn(pictures, channels + others + outs, height, width).to(memory_format=torch.channels_last)
-    part = nn.Conv2d(channels + others, outs, 1)
+    part = nn.Conv2d(channels + others, outs, size)
     norm = torch.randn(2, channels)
     return [*x.split((channels, others, outs), 1), part.weight.detach(), part.bias.detach(), *norm]
 
 
-@pytest.mark.parametrize("case", [(1, 16, 48, 9, 40, 64), (2, 5, 0, 3, 70, 3), (1, 3, 1, 1, 1, 80)])
-def test_pointwise_is_exact(case: tuple, instruction_set: str) -> None:
-    assert_exact_in_both(whole_pointwise, pointwise_input(*case))
+def convolution_of_one_map(
+    x: Tensor, residual: Tensor, weight: Tensor, bias: Tensor, *norm: Tensor, backend: str | None
+) -> Tensor:
+    return convolution(x, weight, bias, residual=residual, norm=(*norm, 1e-6), backend=backend)
 
 
-def test_pointwise_alone(instruction_set: str) -> None:
-    x, _, _, weight, bias, *_ = pointwise_input(1, 9, 0, 8, 5)
-    assert_exact(pointwise, [x, weight, bias])
+CONVOLUTION_CASES = {
+    "3×3 as published": (1, 64, 0, 9, 70, 48, 3),
+    "3×3, batch": (2, 5, 0, 8, 7, 3, 3),
+    "3×3, one pixel": (1, 3, 0, 1, 1, 80, 3),
+    "3×3, bands": (1, 8, 0, 261, 2, 5, 3),
+    "3×3, a line": (1, 17, 0, 1, 130, 16, 3),
+    "3×3, two maps": (1, 6, 4, 7, 9, 5, 3),
+    "1×1 as published": (1, 16, 48, 9, 40, 64, 1),
+    "1×1, batch": (2, 5, 0, 3, 70, 3, 1),
+    "1×1, one pixel": (1, 3, 1, 1, 1, 80, 1),
+}
+
+
+@pytest.mark.parametrize("case", CONVOLUTION_CASES.values(), ids=CONVOLUTION_CASES)
+def test_convolution_is_exact(case: tuple, instruction_set: str) -> None:
+    assert_exact_in_both(whole_convolution, convolution_input(*case))
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_convolution_alone(size: int, instruction_set: str) -> None:
+    x, _, _, weight, bias, *_ = convolution_input(1, 9, 0, 8, 5, 4, size)
+    assert_exact(convolution, [x, weight, bias])
+
+
+def test_convolution_of_another_size_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"\(2, 3, 5, 5\)"):
+        convolution(torch.rand(1, 3, 8, 8), torch.rand(2, 3, 5, 5), torch.rand(2))
 
 
 FEED_FORWARD_CASES = {
@@ -227,8 +227,8 @@ def test_gelu_is_torchs_everywhere(instruction_set: str) -> None:
         (window_attention, window_input(1, 2, 16, 20, 20, 8)),
         (conv_attention, conv_input(1, 16, 20, 20)),
         (normalised_feed_forward, feed_forward_input(1, 16, 20, 20, hidden=20)),
-        (whole_convolution, convolution_input(1, 12, 20, 20, 7)),
-        (whole_pointwise, pointwise_input(1, 12, 6, 20, 20)),
+        (convolution_of_one_map, [x for x in convolution_input(1, 12, 0, 20, 20, 7, 3) if x.numel()]),
+        (whole_convolution, convolution_input(1, 12, 6, 20, 20, 7, 1)),
     ],
     ids=["window_attention", "conv_attention", "feed_forward", "convolution", "pointwise"],
 )
@@ -268,13 +268,13 @@ class TestEveryOperator:
 
 
 def test_keeps_torch_rules() -> None:
-    x, other, residual, weight, bias, *norm = pointwise_input(1, 12, 6, 20, 20)
-    y, skip, kernel, start, *scaling = convolution_input(1, 12, 20, 20, 7)
+    x, other, residual, weight, bias, *norm = convolution_input(1, 12, 6, 20, 20, 7, 1)
+    y, _, skip, kernel, start, *scaling = convolution_input(1, 12, 0, 20, 20, 7, 3)
     calls = {
         "window_attention": window_input(1, 2, 16, 20, 20, 8),
         "conv_attention": conv_input(1, 16, 20, 20),
         "feed_forward": [*feed_forward_input(1, 16, 20, 20, hidden=20), 1e-6],
-        "convolution": [y, kernel, start, skip, *scaling, 1e-6],
+        "convolution": [y, kernel, start, None, skip, *scaling, 1e-6],
         "pointwise": [x, weight, bias, other, residual, *norm, 1e-6],
     }
     for name, args in calls.items():

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from convattn.ops import conv_attention
 
-from .plain import pointwise
+from .plain import convolve
 
 __all__ = ["ConvAttention", "FactoredConvAttention", "KernelPredictor"]
 
@@ -59,7 +59,7 @@ class ConvAttention(nn.Module):
         attended, passed = x[:, : self.large_kernel_dim], x[:, self.large_kernel_dim :]
         dynamic_kernel = self.predictor(attended)
         attended = conv_attention(attended, large_kernel, dynamic_kernel, backend=self.backend)
-        return pointwise(self.project, attended, passed, residual=residual)
+        return convolve(self.project, attended, passed, residual=residual)
 
 
 class FactoredConvAttention(nn.Module):
@@ -84,4 +84,4 @@ class FactoredConvAttention(nn.Module):
         attended, passed = x[:, : self.large_kernel_dim], x[:, self.large_kernel_dim :]
         dynamic_kernel = self.predictor(attended)
         attended = conv_attention(F.conv2d(attended, mixing), depthwise, dynamic_kernel)
-        return pointwise(self.project, attended, passed, residual=residual)
+        return convolve(self.project, attended, passed, residual=residual)

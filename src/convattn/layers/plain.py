@@ -8,7 +8,7 @@ from convattn.ops.norm import Norm
 
 from .norm import LayerNorm2d
 
-__all__ = ["convolve", "is_plain", "norm_first", "pointwise"]
+__all__ = ["convolve", "is_plain", "norm_first"]
 
 
 def is_plain(module: nn.Module) -> bool:
@@ -25,17 +25,6 @@ def norm_first(norm: nn.Module | None, x: Tensor) -> tuple[Norm | None, Tensor]:
 
 
 def convolve(
-    convolution: nn.Conv2d, x: Tensor, *, norm: nn.Module | None = None, residual: Tensor | None = None
-) -> Tensor:
-    """Apply a 3×3 convolution to a map, normalised if wanted, and add a residual."""
-    if is_plain(convolution) and convolution.bias is not None:
-        given, x = norm_first(norm, x)
-        return ops.convolution(x, convolution.weight, convolution.bias, residual=residual, norm=given)
-    out = convolution(x if norm is None else norm(x))
-    return out if residual is None else residual + out
-
-
-def pointwise(
     convolution: nn.Conv2d,
     x: Tensor,
     other: Tensor | None = None,
@@ -43,11 +32,11 @@ def pointwise(
     norm: nn.Module | None = None,
     residual: Tensor | None = None,
 ) -> Tensor:
-    """Apply a 1×1 convolution to a map, normalised if wanted, or two joined ones, and add a residual."""
+    """Apply a 1×1 or 3×3 convolution to a map, normalised first if wanted, or to two joined ones."""
     if is_plain(convolution) and convolution.bias is not None:
         given, x = norm_first(norm, x)
         weights = (convolution.weight, convolution.bias)
-        return ops.pointwise(x, *weights, other=other, residual=residual, norm=given)
+        return ops.convolution(x, *weights, other=other, residual=residual, norm=given)
     x = x if norm is None else norm(x)
     out = convolution(x if other is None else torch.cat((x, other), 1))
     return out if residual is None else residual + out

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from convattn.ops import window_attention
 
-from .plain import pointwise
+from .plain import convolve
 
 __all__ = ["WindowAttention"]
 
@@ -33,9 +33,9 @@ class WindowAttention(nn.Module):
 
     def forward(self, x: Tensor, *, norm: nn.Module | None = None, residual: Tensor | None = None) -> Tensor:
         """(N, C, H, W), normalised first if wanted, to the same shape, plus a residual."""
-        q, k, v = pointwise(self.qkv, x, norm=norm).chunk(3, 1)
+        q, k, v = convolve(self.qkv, x, norm=norm).chunk(3, 1)
         attended = window_attention(q, k, v, self.bias_table, backend=self.backend)
-        return pointwise(self.project, attended, residual=residual)
+        return convolve(self.project, attended, residual=residual)
 
     @property
     def bias_table(self) -> Tensor:

@@ -4,7 +4,6 @@ from .conv_attention import conv_attention
 from .convolution import convolution
 from .feed_forward import feed_forward
 from .padding import reflect_pad
-from .pointwise import pointwise
 from .window_attention import window_attention
 
-__all__ = ["conv_attention", "convolution", "feed_forward", "pointwise", "reflect_pad", "window_attention"]
+__all__ = ["conv_attention", "convolution", "feed_forward", "reflect_pad", "window_attention"]

@@ -1,8 +1,9 @@
-"""3×3 convolution with what stands before and after it, so that maps are read and written once."""
+"""Small convolutions with what stands before and after them, so that maps are read and written once."""
 
 from collections.abc import Callable
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -17,16 +18,18 @@ def convolution(
     weight: Tensor,
     bias: Tensor,
     *,
+    other: Tensor | None = None,
     residual: Tensor | None = None,
     norm: Norm | None = None,
     backend: str | None = None,
 ) -> Tensor:
-    """Convolve 3×3, zero-padded: ``weight * norm(x) + bias + residual``.
+    """Convolve the channels of one or two maps, zero-padded: ``weight * [norm(x), other] + bias + residual``.
 
     Args:
         x: (N, C, H, W).
-        weight: (out, C, 3, 3).
+        weight: (out, C + C', 1, 1) or (out, C + C', 3, 3).
         bias: (out,).
+        other: A second map, (N, C', H, W), whose channels follow those of ``x``.
         residual: Added to the result, (N, out, H, W).
         norm: Normalises ``x`` first.
         backend: A name in :data:`BACKENDS`; chosen by the function where it is None.
@@ -35,24 +38,38 @@ def convolution(
         (N, out, H, W).
 
     Raises:
-        ValueError: The backend is unknown.
+        ValueError: The kernel has another size, or the backend is unknown.
     """
-    args = (x, weight, bias, residual, *(norm or (None, None, 0.0)))
+    if weight.shape[2:] not in _KERNELS:
+        raise ValueError(f"weight must be (out, in, 1, 1) or (out, in, 3, 3), not {tuple(weight.shape)}")
+    args = (x, weight, bias, other, residual, *(norm or (None, None, 0.0)))
     name = backend or ("native" if native.takes(*args) else "reference")
     if name not in BACKENDS:
         raise ValueError(f"unknown backend {name!r}; choose from {', '.join(BACKENDS)}")
     return BACKENDS[name](*args)
 
 
-def _reference(x: Tensor, weight: Tensor, bias: Tensor, residual: Tensor | None, *norm: Any) -> Tensor:
+def _reference(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    other: Tensor | None,
+    residual: Tensor | None,
+    *norm: Any,
+) -> Tensor:
     """The definition."""
-    out = F.conv2d(normalise(x, *norm), weight, bias, padding=1)
+    x = normalise(x, *norm)
+    x = x if other is None else torch.cat((x, other), 1)
+    out = F.conv2d(x, weight, bias, padding=weight.shape[-1] // 2)
     return out if residual is None else residual + out
 
 
+_KERNELS = {
+    size: native.register(kernel, otherwise=_reference, channels=lambda x, weight, *_: weight.shape[0])
+    for size, kernel in {(1, 1): native.pointwise, (3, 3): native.convolution}.items()
+}
+
 BACKENDS: dict[str, Callable[..., Tensor]] = {
     "reference": _reference,
-    "native": native.register(
-        native.convolution, otherwise=_reference, channels=lambda x, weight, *_: weight.shape[0]
-    ),
+    "native": lambda x, weight, *others: _KERNELS[weight.shape[2:]](x, weight, *others),
 }

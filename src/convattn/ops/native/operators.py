@@ -153,12 +153,15 @@ def convolution(
     x: Tensor,
     weight: Tensor,
     bias: Tensor,
+    other: Tensor | None,
     residual: Tensor | None,
     norm_weight: Tensor | None,
     norm_bias: Tensor | None,
     epsilon: float,
-) -> Tensor:
-    """As the function, with fewer products."""
+) -> Tensor | None:
+    """As the function, of one map and 3×3 kernels."""
+    if other is not None:
+        return None
     weight, bias, x = weight.contiguous(), bias.contiguous(), _pixels_together(x)
     residual = None if residual is None else _pixels_together(residual)
     (pictures, channels, height, width), outs = x.shape, len(bias)
@@ -204,7 +207,7 @@ def pointwise(
     norm_bias: Tensor | None,
     epsilon: float,
 ) -> Tensor:
-    """As the function; the maps are not joined in memory."""
+    """As the function ``convolution``, of 1×1 kernels; the maps are not joined in memory."""
     weight, bias, x = weight.contiguous(), bias.contiguous(), _pixels_together(x)
     other, residual = (None if y is None else _pixels_together(y) for y in (other, residual))
     (pictures, channels, height, width), outs = x.shape, len(bias)
