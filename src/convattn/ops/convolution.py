@@ -40,7 +40,7 @@ def convolution(
     Raises:
         ValueError: The kernel has another size, or the backend is unknown.
     """
-    if weight.shape[2:] not in _KERNELS:
+    if _size(weight) not in _KERNELS:
         raise ValueError(f"weight must be (out, in, 1, 1) or (out, in, 3, 3), not {tuple(weight.shape)}")
     args = (x, weight, bias, other, residual, *(norm or (None, None, 0.0)))
     name = backend or ("native" if native.takes(*args) else "reference")
@@ -60,8 +60,13 @@ def _reference(
     """The definition."""
     x = normalise(x, *norm)
     x = x if other is None else torch.cat((x, other), 1)
-    out = F.conv2d(x, weight, bias, padding=weight.shape[-1] // 2)
+    out = F.conv2d(x, weight, bias, padding=_size(weight)[0] // 2)
     return out if residual is None else residual + out
+
+
+def _size(weight: Tensor) -> tuple[int, ...]:
+    """A kernel's height and width. Tracing for ONNX turns sizes into tensors, which this undoes."""
+    return tuple(map(int, weight.shape[2:]))
 
 
 _KERNELS = {
@@ -71,5 +76,5 @@ _KERNELS = {
 
 BACKENDS: dict[str, Callable[..., Tensor]] = {
     "reference": _reference,
-    "native": lambda x, weight, *others: _KERNELS[weight.shape[2:]](x, weight, *others),
+    "native": lambda x, weight, *others: _KERNELS[_size(weight)](x, weight, *others),
 }
