@@ -1,7 +1,11 @@
-"""Memory of large maps: used again, never while somebody looks at it, and given back at the end."""
+"""Memory of large maps: used again, never while somebody looks at it, and given back but for a reserve."""
 
 import gc
+import mmap
+import os
+import signal
 import threading
+import time
 
 import pytest
 import torch
@@ -28,7 +32,7 @@ def test_a_map_like_torchs(side: int, dtype: torch.dtype) -> None:
 
 
 def test_freed_memory_is_used_again_and_given_back_at_the_end() -> None:
-    pool = Pool()
+    pool = Pool(reserve=0)
     kept, first = pool.empty(MEGABYTES, torch.float32), pool.empty(3 * MEGABYTES, torch.float32)
     place = first.data_ptr()
     del first
@@ -39,6 +43,16 @@ def test_freed_memory_is_used_again_and_given_back_at_the_end() -> None:
     del kept
     assert not pool.free
     assert pool.used == 0
+
+
+def test_a_reserve_waits_for_the_next_layer() -> None:
+    pool = Pool(reserve=4 * 2**20)
+    maps = [pool.empty(3 * MEGABYTES, torch.float32) for _ in range(2)]
+    del maps
+    assert sum(map(len, pool.free)) == 4 * 2**20
+    place = (x := pool.empty(3 * MEGABYTES, torch.float32)).data_ptr()
+    del x
+    assert pool.empty(3 * MEGABYTES, torch.float32).data_ptr() == place
 
 
 def test_a_map_made_without_gradients_takes_part_in_them() -> None:
@@ -55,11 +69,11 @@ def test_an_empty_map() -> None:
 
 def test_too_little_memory_is_said_as_such() -> None:
     with pytest.raises(MemoryError):
-        Pool().empty(2**60, torch.float32)
+        Pool(reserve=0).empty(2**60, torch.float32)
 
 
 def test_a_view_keeps_the_memory() -> None:
-    pool = Pool()
+    pool = Pool(reserve=0)
     x = pool.empty(MEGABYTES, torch.float32)
     view = x.fill_(1)[5:7]
     del x
@@ -70,10 +84,13 @@ def test_a_view_keeps_the_memory() -> None:
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.lists(st.tuples(st.booleans(), st.integers(1, 9 * MEGABYTES)), max_size=30))
-def test_nothing_that_lives_is_overwritten(steps: list[tuple[bool, int]]) -> None:
+@given(
+    st.lists(st.tuples(st.booleans(), st.integers(1, 9 * MEGABYTES)), max_size=30),
+    st.sampled_from([0, 2**23, 2**27]),
+)
+def test_nothing_that_lives_is_overwritten(steps: list[tuple[bool, int]], reserve: int) -> None:
     """Tensors come and go in any order; each keeps its numbers, and what waits stays in bounds."""
-    pool, alive = Pool(), {}
+    pool, alive = Pool(reserve), {}
     for number, (free, count) in enumerate(steps):
         if free and alive:
             del alive[sorted(alive)[count % len(alive)]]
@@ -81,14 +98,15 @@ def test_nothing_that_lives_is_overwritten(steps: list[tuple[bool, int]]) -> Non
             alive[number] = pool.empty(count, torch.float32).fill_(number)
         assert all((x == value).all() for value, x in alive.items())
         assert pool.used >= sum(x.nbytes for x in alive.values())
-        assert sum(map(len, pool.free)) <= 4 * pool.used
+        assert sum(map(len, pool.free)) <= max(reserve, 4 * pool.used)
     alive.clear()
     gc.collect()
-    assert (pool.used, pool.free) == (0, [])
+    assert pool.used == 0
+    assert sum(map(len, pool.free)) <= reserve
 
 
 def test_threads_get_memory_of_their_own() -> None:
-    pool, faults = Pool(), []
+    pool, faults = Pool(reserve=0), []
 
     def work(value: int) -> None:
         for _ in range(200):
@@ -103,3 +121,26 @@ def test_threads_get_memory_of_their_own() -> None:
         thread.join()
     assert not faults
     assert (pool.used, pool.free) == (0, [])
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_process_forked_while_another_thread_asks_for_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    asking, allocate = threading.Event(), memory._allocate
+
+    def slowly(size: int) -> mmap.mmap:
+        asking.set()
+        time.sleep(0.2)
+        return allocate(size)
+
+    monkeypatch.setattr(memory, "_allocate", slowly)
+    shape = (1, 8, 6000, 6000)  # larger than what may wait
+    thread = threading.Thread(target=memory.empty, args=(shape, torch.float32))
+    thread.start()
+    asking.wait()
+    if not (child := os.fork()):
+        signal.alarm(10)  # ends a child that waits for a lock
+        memory.empty(shape, torch.float32)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    thread.join()

@@ -64,9 +64,9 @@ def _reference(
     return out if residual is None else residual + out
 
 
-def _size(weight: Tensor) -> tuple[int, ...]:
+def _size(weight: Tensor) -> tuple[int, int]:
     """A kernel's height and width. Tracing for ONNX turns sizes into tensors, which this undoes."""
-    return tuple(map(int, weight.shape[2:]))
+    return int(weight.shape[2]), int(weight.shape[3])
 
 
 _KERNELS = {

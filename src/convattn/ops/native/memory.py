@@ -1,12 +1,13 @@
 """Memory of large maps, used again.
 
 A C library gives a large block back to the system as soon as it is freed, and the system clears each page of
-the next: at 1024×1024 pixels this took half the time of a network. Here freed blocks wait for the next map
-as long as others are in use.
+the next: at 1024×1024 pixels this took half the time of a network. Here freed blocks wait for the next map,
+many as long as others are in use, and some for good.
 """
 
 import math
 import mmap
+import os
 import sys
 import threading
 import weakref
@@ -21,6 +22,7 @@ __all__ = ["Pool", "empty"]
 
 _SMALLEST = 2**23  # bytes; the C library keeps smaller blocks itself
 _WAITING = 4  # bytes that may wait for each in use: window attention leaves one map where five were
+_RESERVE = 2**27  # bytes that may always wait: a layer called alone need not ask the system each time
 _PAGE = 2**21  # bytes; blocks are rounded up to huge pages, so that maps of about one size fit them
 
 
@@ -38,12 +40,16 @@ def empty(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
 class Pool:
     """Blocks of memory that tensors borrow for as long as they live. All methods are thread-safe.
 
+    Args:
+        reserve: Bytes that may wait for the next tensor even while none is in use.
+
     Attributes:
         used: Bytes lent to tensors.
         free: Blocks that wait for the next tensor, the one that has waited longest first.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, reserve: int) -> None:
+        self.reserve = reserve
         self.used = 0
         self.free: list[mmap.mmap] = []
         self._returned: deque[mmap.mmap] = deque()
@@ -64,6 +70,15 @@ class Pool:
         self._settle()
         return torch.frombuffer(view, dtype=dtype, count=count)
 
+    def pause(self) -> None:
+        """Hold the lock, so that nothing changes until :meth:`resume`."""
+        self._lock.acquire()
+
+    def resume(self) -> None:
+        """Let go of the lock."""
+        self._lock.release()
+        self._settle()
+
     def _give_back(self, block: mmap.mmap) -> None:
         self._returned.append(block)
         self._settle()
@@ -76,7 +91,7 @@ class Pool:
                     block = self._returned.popleft()
                     self.used -= len(block)
                     self.free.append(block)
-                while sum(map(len, self.free)) > _WAITING * self.used:
+                while sum(map(len, self.free)) > max(self.reserve, _WAITING * self.used):
                     del self.free[0]
             finally:
                 self._lock.release()
@@ -95,4 +110,7 @@ def _allocate(size: int) -> mmap.mmap:
     return block
 
 
-_pool = Pool()
+_pool = Pool(_RESERVE)
+if hasattr(os, "register_at_fork"):
+    # A child forked while another thread held the lock would wait for it for ever.
+    os.register_at_fork(before=_pool.pause, after_in_parent=_pool.resume, after_in_child=_pool.resume)
