@@ -10,7 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from convattn.layers import mean_over_symmetries
-from convattn.ops import conv_attention, convolution, feed_forward, window_attention
+from convattn.ops import (
+    conv_attention,
+    convolution,
+    feed_forward,
+    window_attention,
+    window_self_attention,
+)
 from convattn.ops.native import library as native_library
 from convattn.ops.native import operators
 from convattn.ops.native.library import _load, library
@@ -88,6 +94,35 @@ WINDOW_CASES = {
 @pytest.mark.parametrize("case", WINDOW_CASES.values(), ids=WINDOW_CASES)
 def test_window_attention_is_exact(case: tuple, instruction_set: str) -> None:
     assert_exact_in_both(window_attention, window_input(*case))
+
+
+def self_attention_input(
+    pictures: int, heads: int, depth: int, height: int, width: int, window: int
+) -> list[Tensor]:
+    *_, table = window_input(pictures, heads, depth, height, width, window)
+    channels = heads * depth
+    x = torch.randn(pictures, channels, height, width).to(memory_format=torch.channels_last)
+    project = nn.Conv2d(channels, 3 * channels, 1)
+    norm = torch.randn(2, channels)
+    return [x, 2 * project.weight.detach(), project.bias.detach(), table, *norm]
+
+
+def normalised_self_attention(x: Tensor, *args: Tensor, backend: str | None) -> Tensor:
+    *weights, norm_weight, norm_bias = args
+    return window_self_attention(x, *weights, norm=(norm_weight, norm_bias, 1e-6), backend=backend)
+
+
+@pytest.mark.parametrize("case", WINDOW_CASES.values(), ids=WINDOW_CASES)
+def test_window_self_attention_is_exact(case: tuple, instruction_set: str) -> None:
+    args = self_attention_input(*case)
+    assert_exact_in_both(normalised_self_attention, args)
+    assert_exact(window_self_attention, args[:-2])
+
+
+def test_window_self_attention_names_wrong_weights() -> None:
+    x, weight, bias, table, *_ = self_attention_input(1, 2, 4, 8, 8, 4)
+    with pytest.raises(ValueError, match=r"\(24, 8, 1, 1\), not \(20, 8, 1, 1\)"):
+        window_self_attention(x, weight[:20], bias, table)
 
 
 @pytest.mark.parametrize("window", [7, 16])
@@ -225,12 +260,20 @@ def test_gelu_is_torchs_everywhere(instruction_set: str) -> None:
     ("operator", "args"),
     [
         (window_attention, window_input(1, 2, 16, 20, 20, 8)),
+        (normalised_self_attention, self_attention_input(1, 2, 16, 20, 20, 8)),
         (conv_attention, conv_input(1, 16, 20, 20)),
         (normalised_feed_forward, feed_forward_input(1, 16, 20, 20, hidden=20)),
         (convolution_of_one_map, [x for x in convolution_input(1, 12, 0, 20, 20, 7, 3) if x.numel()]),
         (whole_convolution, convolution_input(1, 12, 6, 20, 20, 7, 1)),
     ],
-    ids=["window_attention", "conv_attention", "feed_forward", "convolution", "pointwise"],
+    ids=[
+        "window_attention",
+        "window_self_attention",
+        "conv_attention",
+        "feed_forward",
+        "convolution",
+        "pointwise",
+    ],
 )
 class TestEveryOperator:
     def test_any_memory_format(self, operator, args: list[Tensor]) -> None:
@@ -272,6 +315,7 @@ def test_keeps_torch_rules() -> None:
     y, _, skip, kernel, start, *scaling = convolution_input(1, 12, 0, 20, 20, 7, 3)
     calls = {
         "window_attention": window_input(1, 2, 16, 20, 20, 8),
+        "window_self_attention": [*self_attention_input(1, 2, 16, 20, 20, 8), 1e-6],
         "conv_attention": conv_input(1, 16, 20, 20),
         "feed_forward": [*feed_forward_input(1, 16, 20, 20, hidden=20), 1e-6],
         "convolution": [y, kernel, start, None, skip, *scaling, 1e-6],

@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor, nn
 
-from convattn.ops import window_attention
+from convattn.ops import window_attention, window_self_attention
 
-from .plain import convolve
+from .plain import convolve, is_plain, norm_first
 
 __all__ = ["WindowAttention"]
 
@@ -33,8 +33,13 @@ class WindowAttention(nn.Module):
 
     def forward(self, x: Tensor, *, norm: nn.Module | None = None, residual: Tensor | None = None) -> Tensor:
         """(N, C, H, W), normalised first if wanted, to the same shape, plus a residual."""
-        q, k, v = convolve(self.qkv, x, norm=norm).chunk(3, 1)
-        attended = window_attention(q, k, v, self.bias_table, backend=self.backend)
+        if is_plain(self.qkv) and self.qkv.bias is not None:
+            given, x = norm_first(norm, x)
+            weights = (self.qkv.weight, self.qkv.bias, self.bias_table)
+            attended = window_self_attention(x, *weights, norm=given, backend=self.backend)
+        else:
+            q, k, v = convolve(self.qkv, x, norm=norm).chunk(3, 1)
+            attended = window_attention(q, k, v, self.bias_table, backend=self.backend)
         return convolve(self.project, attended, residual=residual)
 
     @property

@@ -4,6 +4,13 @@ from .conv_attention import conv_attention
 from .convolution import convolution
 from .feed_forward import feed_forward
 from .padding import reflect_pad
-from .window_attention import window_attention
+from .window_attention import window_attention, window_self_attention
 
-__all__ = ["conv_attention", "convolution", "feed_forward", "reflect_pad", "window_attention"]
+__all__ = [
+    "conv_attention",
+    "convolution",
+    "feed_forward",
+    "reflect_pad",
+    "window_attention",
+    "window_self_attention",
+]

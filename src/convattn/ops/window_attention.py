@@ -8,6 +8,7 @@ ICCV 2021.
 import math
 from collections.abc import Callable
 from functools import cache
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -16,10 +17,12 @@ from torch.utils._triton import has_triton
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from . import gpu, native
+from .convolution import convolution
 from .exporting import is_exporting
+from .norm import Norm, normalise
 from .padding import reflect_pad
 
-__all__ = ["BACKENDS", "expand_bias", "window_attention"]
+__all__ = ["BACKENDS", "expand_bias", "window_attention", "window_self_attention"]
 
 
 def window_attention(
@@ -50,6 +53,42 @@ def window_attention(
     if name not in BACKENDS:
         raise ValueError(f"unknown backend {name!r}; choose from {', '.join(BACKENDS)}")
     return BACKENDS[name](q, k, v, relative_position_bias)
+
+
+def window_self_attention(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    relative_position_bias: Tensor,
+    *,
+    norm: Norm | None = None,
+    backend: str | None = None,
+) -> Tensor:
+    """Attend within each window to the map itself: ``q, k, v = weight * norm(x) + bias``.
+
+    Args:
+        x: (N, heads · d, H, W).
+        weight: Of queries, keys and values, in this order, (3 · heads · d, heads · d, 1, 1).
+        bias: (3 · heads · d,).
+        relative_position_bias: As :func:`window_attention` takes it, which this ends in.
+        norm: Normalises ``x`` first.
+        backend: As in :func:`window_attention`; by "native", queries, keys and values never lie in memory.
+
+    Returns:
+        A tensor shaped like ``x``.
+
+    Raises:
+        ValueError: The shapes do not fit together or the backend is unknown.
+    """
+    args = (x, weight, bias, relative_position_bias, *(norm or (None, None, 0.0)))
+    if backend == "native" or (backend is None and native.takes(*args)):
+        channels = x.shape[1]
+        _check(x, x, x, relative_position_bias)
+        if weight.shape != (3 * channels, channels, 1, 1):
+            raise ValueError(f"weight must be {(3 * channels, channels, 1, 1)}, not {tuple(weight.shape)}")
+        return _self_attention(*args)
+    q, k, v = convolution(x, weight, bias, norm=norm).chunk(3, 1)
+    return window_attention(q, k, v, relative_position_bias, backend=backend)
 
 
 Backend = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
@@ -201,3 +240,11 @@ BACKENDS: dict[str, Backend] = {
     "triton": gpu.window_attention_or(_by_windows(_sdpa)),
     "native": native.register(native.window_attention, otherwise=_by_windows(_sdpa)),
 }
+
+
+def _projected(x: Tensor, weight: Tensor, bias: Tensor, table: Tensor, *norm: Any) -> Tensor:
+    q, k, v = F.conv2d(normalise(x, *norm), weight, bias).chunk(3, 1)
+    return _by_windows(_sdpa)(q, k, v, table)
+
+
+_self_attention = native.register(native.window_self_attention, otherwise=_projected)

@@ -10,6 +10,7 @@ from .operators import (
     register,
     takes,
     window_attention,
+    window_self_attention,
 )
 
 __all__ = [
@@ -22,4 +23,5 @@ __all__ = [
     "register",
     "takes",
     "window_attention",
+    "window_self_attention",
 ]

@@ -105,8 +105,9 @@ class WindowAttention(ctypes.Structure):
     """Mirrors the structure of this name in kernels/problems.h."""
 
     _fields_ = (
-        *((name, Map) for name in ("q", "k", "v", "out")),
-        ("bias", ctypes.c_void_p),
+        *((name, Map) for name in ("x", "q", "k", "v", "out")),
+        ("norm", Norm),
+        *((name, ctypes.c_void_p) for name in ("weight", "bias", "table")),
         *((name, ctypes.c_int64) for name in ("pictures", "heads", "head_dim", "height", "width", "window")),
     )
 
@@ -128,7 +129,7 @@ def run(kernel: str, problem: ctypes.Structure, dtype: torch.dtype) -> bool:
 
 
 _DONE, _NO_MEMORY = 0, 1
-_INTERFACE = 3  # as in kernels/problems.h
+_INTERFACE = 4  # as in kernels/problems.h
 
 
 def _load(folder: Path) -> ctypes.CDLL | None:

@@ -33,6 +33,7 @@ __all__ = [
     "register",
     "takes",
     "window_attention",
+    "window_self_attention",
 ]
 
 Argument = Tensor | float | None
@@ -222,14 +223,37 @@ def pointwise(
 
 def window_attention(q: Tensor, k: Tensor, v: Tensor, relative_position_bias: Tensor) -> Tensor:
     """As the operator; memory grows with the map only."""
-    table = relative_position_bias.contiguous()
     q, k, v = map(_pixels_together, (q, k, v))
-    out = memory.empty(q.shape, q.dtype)
-    pictures, channels, height, width = q.shape
+    return _window_attention(relative_position_bias, q=q, k=k, v=v)
+
+
+def window_self_attention(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    relative_position_bias: Tensor,
+    norm_weight: Tensor | None,
+    norm_bias: Tensor | None,
+    epsilon: float,
+) -> Tensor:
+    """As the function; queries, keys and values of one window are all that is in memory."""
+    weight, bias = weight.contiguous(), bias.contiguous()
+    norm = Norm.of(norm_weight, norm_bias, epsilon)
+    projection = dict(norm=norm, weight=weight.data_ptr(), bias=bias.data_ptr())
+    return _window_attention(relative_position_bias, x=_pixels_together(x), **projection)
+
+
+def _window_attention(table: Tensor, **given: Any) -> Tensor:
+    table, maps = table.contiguous(), {name: x for name, x in given.items() if isinstance(x, Tensor)}
+    like = next(iter(maps.values()))
+    out = maps["out"] = memory.empty(like.shape, like.dtype)
+    pictures, channels, height, width = out.shape
     heads, window = len(table), (math.isqrt(table.shape[1]) + 1) // 2
-    sizes = (pictures, heads, channels // heads, height, width, window)
-    problem = WindowAttention(*map(Map.of, (q, k, v, out)), table.data_ptr(), *sizes)
-    run("window_attention", problem, q.dtype)
+    sizes = dict(
+        pictures=pictures, heads=heads, head_dim=channels // heads, height=height, width=width, window=window
+    )
+    given |= {name: Map.of(x) for name, x in maps.items()}
+    run("window_attention", WindowAttention(**given, **sizes, table=table.data_ptr()), out.dtype)
     return out
 
 

@@ -9,7 +9,7 @@
 namespace convattn {
 
 // To be raised with every change to the structures or functions of the C interface, here and in library.py.
-static constexpr int INTERFACE = 3;
+static constexpr int INTERFACE = 4;
 
 // The upper half of a float.
 struct BFloat16 {
@@ -51,11 +51,14 @@ struct Norm {
   double epsilon;
 };
 
-// softmax(q kᵀ / √d + bias) v within windows of window × window pixels.
+// softmax(q kᵀ / √d + table) v within windows of window × window pixels; q, k and v are maps or, where there is x,
+// its projections by a 1×1 convolution.
 template <class Number>
 struct WindowAttention {
-  Map<Number> q, k, v, out;  // the channels of a pixel lie together
-  const Number* bias;  // (heads, 2 window − 1, 2 window − 1), contiguous
+  Map<Number> x, q, k, v, out;   // the channels of a pixel lie together
+  Norm<Number> norm;             // of x
+  const Number *weight, *bias;   // of the projection, (3 heads · head_dim, heads · head_dim), contiguous
+  const Number* table;           // (heads, 2 window − 1, 2 window − 1), contiguous
   int64_t pictures, heads, head_dim, height, width, window;
 };
 
