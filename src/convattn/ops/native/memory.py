@@ -21,7 +21,7 @@ from torch import Tensor
 __all__ = ["Pool", "empty"]
 
 _SMALLEST = 2**21  # bytes; the C library keeps smaller blocks itself
-_WAITING = 4  # bytes that may wait for each in use: window attention leaves one map where five were
+_WAITING = 1  # bytes that may wait for each in use
 _RESERVE = 2**27  # bytes that may always wait: a layer called alone need not ask the system each time
 _PAGE = 2**21  # bytes; blocks are rounded up to huge pages, so that maps of about one size fit them
 
