@@ -16,7 +16,7 @@ from convattn.errors import InputError
 from convattn.sr import export as exporting
 from convattn.sr.export import export
 from convattn.sr.exported import load_exported
-from convattn.sr.networks import ESC, ESCReal, build
+from convattn.sr.networks import ESC, ESCLTE, ESCReal, build
 from convattn.sr.pictures import Picture, read_picture, write_picture
 from convattn.sr.upscaler import Upscaler
 from convattn.sr.weights import from_pretrained, save_network
@@ -46,7 +46,9 @@ def onnx_file(network: nn.Module, tmp_path_factory: pytest.TempPathFactory) -> P
     return file
 
 
-def assert_same_at_other_sizes(exported: nn.Module, network: nn.Module, tolerance: float = 1e-4) -> None:
+def assert_same_at_other_sizes(
+    exported: nn.Module, network: Callable[[Tensor], Tensor], tolerance: float = 1e-4
+) -> None:
     for shape in [(1, 3, 16, 8), (3, 3, 5, 40), (1, 3, 33, 2), (1, 3, 1, 1)]:
         x = torch.rand(shape)
         with torch.inference_mode():
@@ -178,9 +180,25 @@ def test_what_cannot_be_exported(
     assert not list(tmp_path.iterdir())
 
 
-def test_models_of_any_scale_and_exports_are_not_exported(onnx_file: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="any scale"):
-        export(build("esc-lte"), tmp_path / "network.onnx")
+@pytest.mark.parametrize("suffix", [".onnx", ".xml"])
+def test_a_model_of_any_scale_at_one(suffix: str, tmp_path: Path) -> None:
+    network, file = disturb(ESCLTE(hidden=8, **SMALL)), tmp_path / f"network{suffix}"
+    export(network, file, scale=3)
+    exported = load_exported(file)
+    assert (exported.scale, exported.window_size) == (3, 8)
+    at_three = lambda x: network(x, (3 * x.shape[2], 3 * x.shape[3]))  # noqa: E731
+    assert_same_at_other_sizes(exported, at_three)
+
+
+def test_scales_that_cannot_be_exported(network: nn.Module, tmp_path: Path) -> None:
+    for scale in (None, 0):
+        with pytest.raises(InputError, match="any scale"):
+            export(build("esc-lte"), tmp_path / "network.onnx", scale=scale)
+    with pytest.raises(InputError, match="2 times, not 3 times"):
+        export(network, tmp_path / "network.onnx", scale=3)
+
+
+def test_exports_are_not_exported(onnx_file: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="an export already"):
         export(load_exported(onnx_file), tmp_path / "network.onnx")
 

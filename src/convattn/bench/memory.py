@@ -10,6 +10,7 @@ import pickle
 import subprocess
 import sys
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from .measuring import Setting, Side
 
 __all__ = ["peak"]
+
+_SMALL = 64  # pixels a side of what is computed first
 
 
 def peak(side: "Side", setting: "Setting") -> int | None:
@@ -55,6 +58,8 @@ def _in_own_process(side: "Side", setting: "Setting") -> int:
 
 def _growth(side: "Side", setting: "Setting") -> int:
     """How many bytes this process takes for a forward pass, at most."""
+    small = (*side.shape[:2], *(min(length, _SMALL) for length in side.shape[2:]))
+    replace(side, shape=small).prepare(setting)()  # loads code and libraries, which stay
     forward = side.prepare(setting)
     if side.form.compiles:  # which takes memory of its own
         forward()

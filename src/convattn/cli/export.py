@@ -18,7 +18,10 @@ def export(
         typer.Option("--output", "-o", help="A file .onnx, .xml (OpenVINO), .pt2 or .engine (TensorRT)."),
     ],
     scale: Annotated[
-        int | None, typer.Option("--scale", "-s", min=1, help="May be left out where the weights have one.")
+        int | None,
+        typer.Option(
+            "--scale", "-s", min=1, help="A model of any scale is exported at this; others may have just one."
+        ),
     ] = None,
     precision: Annotated[
         str,
@@ -42,8 +45,9 @@ def export(
     from convattn.sr import export as exporting
     from convattn.sr.weights import from_pretrained
 
+    network = from_pretrained(model, scale)
     agreement = exporting.export(
-        from_pretrained(model, scale), output, precision=precision, opset=opset, calibration=calibration
+        network, output, scale=scale, precision=precision, opset=opset, calibration=calibration
     )
     shapes = ["x".join(map(str, shape)) for shape in agreement.shapes]
     more = ["…"] if len(shapes) > 3 else []

@@ -25,6 +25,7 @@ from convattn.files import replacing
 
 from .data import read_rgb
 from .exported import METADATA, ExportedNetwork, load_exported, openvino_core, require
+from .networks import ESCLTE
 from .pictures import find_pictures
 from .weights import describe
 
@@ -62,6 +63,7 @@ def export(
     network: nn.Module,
     path: str | os.PathLike[str],
     *,
+    scale: int | None = None,
     precision: str = "fp32",
     opset: int = 18,
     calibration: str | os.PathLike[str] | None = None,
@@ -69,8 +71,10 @@ def export(
     """Write a network for another runtime and compare what it computes there with torch.
 
     Args:
-        network: (N, 3, H, W) in [0, 1] to (N, 3, scale · H, scale · W), on the CPU in float32.
+        network: (N, 3, H, W) in [0, 1] to (N, 3, scale · H, scale · W), on the CPU in float32; or one of any
+            scale, which is exported at one.
         path: Its suffix settles the format, see :data:`FORMATS`. OpenVINO's weights go into a .bin beside it.
+        scale: Of the export, for a network of any scale.
         precision: "fp32"; "fp16", which computes in half precision and in OpenVINO stores half-precision
             weights; or for ONNX and OpenVINO "int8". Input and output are float32 always.
         opset: Version of the ONNX operators, 17 to 20. All formats but torch.export are made by way of ONNX.
@@ -84,7 +88,9 @@ def export(
             or does not compute what torch does. Whatever had the name before is untouched then.
     """
     path = Path(path)
-    _check(network, path, precision, calibration)
+    _check(network, path, scale, precision, calibration)
+    if network.scale is None:
+        network = _AtScale(cast(ESCLTE, network), cast(int, scale))
     pictures = _middles(calibration) if calibration else []
     job = _Job(network.eval(), path.suffix, precision, opset, pictures)
     with ExitStack() as files:
@@ -106,7 +112,8 @@ class _Job:
     @property
     def about(self) -> dict[str, str]:
         """What the file shall say of its network."""
-        about = describe(self.network) | {"precision": self.precision}
+        about = describe(getattr(self.network, "of_any_scale", self.network))
+        about |= {"scale": str(self.network.scale), "precision": self.precision}
         if features := getattr(self.network, "features", None):
             about |= {
                 "window": str(features.window_size),
@@ -115,7 +122,7 @@ class _Job:
         return about
 
     def _bytes_a_pixel(self, features: Any) -> int:
-        """Bounds the peaks that were measured, by maps of features, attention scores and enlarged maps."""
+        """Bounds the peaks that were measured: maps of features, scores of attention, and what is enlarged."""
         heads = features.blocks[0].attention.relative_position_bias.shape[0]
         bands = features.dim if hasattr(self.network, "upsampler") else 3
         numbers = 2 * bands * cast(int, self.network.scale) ** 2
@@ -123,6 +130,9 @@ class _Job:
             numbers += 16 * features.dim + 2 * heads * features.window_size**2
         else:
             numbers += 26 * features.dim
+        if isinstance(self.network, _AtScale):  # all points are there at once
+            hidden = self.network.of_any_scale.estimator.amplitude.out_channels
+            numbers += {".xml": 17, ".pt2": 80}.get(self.suffix, 8) * hidden * self.network.scale**2
         return 4 * numbers
 
     @property
@@ -196,6 +206,18 @@ class _Job:
         )
 
 
+class _AtScale(nn.Module):
+    """A network of any scale at one."""
+
+    def __init__(self, network: ESCLTE, scale: int) -> None:
+        super().__init__()
+        self.of_any_scale, self.features, self.scale = network, network.features, scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        height, width = x.shape[2:]
+        return self.of_any_scale(x, (self.scale * height, self.scale * width))
+
+
 class _Half(nn.Module):
     """A network in half precision between a picture and a result in float32."""
 
@@ -265,7 +287,7 @@ _WRITERS: dict[str, Callable[[_Job, Path], None]] = {
 }
 
 
-def _check(network: nn.Module, path: Path, precision: str, calibration: object) -> None:
+def _check(network: nn.Module, path: Path, scale: int | None, precision: str, calibration: object) -> None:
     if path.suffix not in FORMATS:
         known = ", ".join(f"{suffix} ({name})" for suffix, name in FORMATS.items())
         raise InputError(f"The format of {path.name} is not known; give it one of the suffixes {known}.")
@@ -273,8 +295,10 @@ def _check(network: nn.Module, path: Path, precision: str, calibration: object) 
         raise InputError(f"There is no precision {precision}; choose {', '.join(PRECISIONS)}.")
     if isinstance(network, ExportedNetwork):
         raise InputError("This model is an export already; give the weights that it was made from.")
-    if network.scale is None:
-        raise InputError("Models of any scale cannot be exported; give one of a scale, such as esc-nano.")
+    if network.scale is None and (scale is None or scale < 1):
+        raise InputError("This model enlarges by any scale; say at which whole one to export it.")
+    if network.scale is not None and scale not in (None, network.scale):
+        raise InputError(f"This model enlarges {network.scale} times, not {scale} times.")
     if precision == "int8" and path.suffix not in (".onnx", ".xml"):
         raise InputError("Only ONNX and OpenVINO are written in int8; give the suffix .onnx or .xml.")
     if (precision == "int8") != (calibration is not None):

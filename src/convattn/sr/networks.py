@@ -16,6 +16,7 @@ from convattn.errors import InputError
 from convattn.layers import Block, FactoredLargeKernel, LargeKernel, LayerNorm2d
 from convattn.layers.plain import convolve
 from convattn.ops import reflect_pad
+from convattn.ops.exporting import is_exporting
 
 from .lte import LocalTextureEstimator, Texture, pixel_centres
 from .upsamplers import DySample, NearestConvUpsampler
@@ -220,6 +221,8 @@ class ESCLTE(nn.Module):
     ) -> Tensor:
         """Colours (N, 3, H, W) where H rows and W columns cross; see :meth:`query`."""
         rows, columns = rows[None, :, None], columns[None, None]
+        if is_exporting():  # a graph has no number of bands that depends on the size
+            return self.query(texture, rows, columns, cell).permute(0, 3, 1, 2)
         points_at_once = points_at_once or (2**13 if rows.device.type == "cpu" else 2**16)
         step = max(1, points_at_once // columns.numel())
         bands = [self.query(texture, part, columns, cell) for part in rows.split(step, 1)]
