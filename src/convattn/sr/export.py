@@ -122,7 +122,7 @@ class _Job:
         return about
 
     def _bytes_a_pixel(self, features: Any) -> int:
-        """Bounds the peaks that were measured: maps of features, scores of attention, and what is enlarged."""
+        """Bounds the peaks that were measured: maps of features, attention scores, and what is enlarged."""
         heads = features.blocks[0].attention.relative_position_bias.shape[0]
         bands = features.dim if hasattr(self.network, "upsampler") else 3
         numbers = 2 * bands * cast(int, self.network.scale) ** 2
@@ -296,7 +296,7 @@ def _check(network: nn.Module, path: Path, scale: int | None, precision: str, ca
     if isinstance(network, ExportedNetwork):
         raise InputError("This model is an export already; give the weights that it was made from.")
     if network.scale is None and (scale is None or scale < 1):
-        raise InputError("This model enlarges by any scale; say at which whole one to export it.")
+        raise InputError("This model enlarges by any scale; give the whole scale to export it at.")
     if network.scale is not None and scale not in (None, network.scale):
         raise InputError(f"This model enlarges {network.scale} times, not {scale} times.")
     if precision == "int8" and path.suffix not in (".onnx", ".xml"):
