@@ -3,7 +3,8 @@
 // For one key pixel and a run of queries in one row of the window the bias is a contiguous slice of the mirrored
 // table, so that nothing larger than the table (16 KiB a head at 32×32) is read. Queries lie in the lanes of
 // vectors, one in each of two rows, so that every number of a key or a value serves twice as many of them. Scores are
-// kept in units of log 2.
+// kept in units of log 2. Tokens (query, key and value of a pixel) are read from maps or made of one, a window at a
+// time.
 
 template <class Number>
 class WindowAttentionKernel {
@@ -26,6 +27,7 @@ class WindowAttentionKernel {
         projection_(p_.heads * depth_, 3 * token_dim_),
         start_(p_.heads * 3 * token_dim_),
         reader_(p_.norm, channels_) {
+    // Heads share the pixels of their window, and are parted only where windows are too few for the threads.
     const int64_t windows = p_.pictures * rows_ * columns_;
     const int64_t groups = threads > 1 ? (2 * threads + windows - 1) / std::max<int64_t>(1, windows) : 1;
     heads_at_once_ = (p_.heads + groups - 1) / groups;
