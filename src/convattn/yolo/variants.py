@@ -18,7 +18,7 @@ zero       keep C3k2 and add a branch that starts at zero: all stock weights fit
 
 import os
 import re
-import tempfile
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -210,9 +210,7 @@ def _key(path: Path, size: bool = True) -> str:
 def _write(description: dict[str, Any], path: Path) -> Path:
     """Write by way of a temporary file: processes that start together may ask for the same model."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(
-        "w", suffix=".yaml", dir=path.parent, delete=False, encoding="utf-8"
-    ) as file:
-        yaml.safe_dump(description, file, sort_keys=False)
-    os.replace(file.name, path)
+    temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex}.yaml")
+    temporary.write_text(yaml.safe_dump(description, sort_keys=False), encoding="utf-8")
+    os.replace(temporary, path)
     return path
