@@ -130,7 +130,8 @@ class ESC(nn.Module):
     def reconstruct(self, features: Tensor, x: Tensor) -> Tensor:
         """Features (N, dim, H, W) and the pictures they are of to enlarged pictures."""
         residual = F.pixel_shuffle(convolve(self.to_image, features), self.scale)
-        return residual + F.interpolate(x, scale_factor=self.scale, mode=self.image_skip)
+        # In place, since these are the largest maps of all.
+        return residual.add_(F.interpolate(x, scale_factor=self.scale, mode=self.image_skip))
 
 
 class ESCReal(nn.Module):

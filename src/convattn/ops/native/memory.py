@@ -2,7 +2,7 @@
 
 A C library gives a large block back to the system as soon as it is freed, and the system clears each page of
 the next: at 1024×1024 pixels this took half the time of a network. Here freed blocks wait for the next map,
-many as long as others are in use, and some for good.
+as many bytes as are in use; what was in use last waits for the next call.
 """
 
 import math
@@ -21,8 +21,7 @@ from torch import Tensor
 __all__ = ["Pool", "empty"]
 
 _SMALLEST = 2**21  # bytes; the C library keeps smaller blocks itself
-_WAITING = 1  # bytes that may wait for each in use
-_RESERVE = 2**27  # bytes that may always wait: a layer called alone need not ask the system each time
+_RESERVE = 2**27  # bytes that may wait while none is in use
 _PAGE = 2**21  # bytes; blocks are rounded up to huge pages, so that maps of about one size fit them
 
 
@@ -41,7 +40,7 @@ class Pool:
     """Blocks of memory that tensors borrow for as long as they live. All methods are thread-safe.
 
     Args:
-        reserve: Bytes that may wait for the next tensor even while none is in use.
+        reserve: Bytes that may wait for the next tensor while none is in use; otherwise as many as are.
 
     Attributes:
         used: Bytes lent to tensors.
@@ -91,7 +90,7 @@ class Pool:
                     block = self._returned.popleft()
                     self.used -= len(block)
                     self.free.append(block)
-                while sum(map(len, self.free)) > max(self.reserve, _WAITING * self.used):
+                while sum(map(len, self.free)) > (self.used or self.reserve):
                     del self.free[0]
             finally:
                 self._lock.release()
