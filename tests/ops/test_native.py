@@ -14,6 +14,7 @@ from convattn.ops import (
     conv_attention,
     convolution,
     feed_forward,
+    predicted_conv_attention,
     window_attention,
     window_self_attention,
 )
@@ -150,6 +151,27 @@ CONV_CASES = {
 }
 
 
+def predicted_input(
+    pictures: int, channels: int, height: int, width: int, *, hidden: int = 7, dynamic_size: int = 3
+) -> list[Tensor]:
+    x, large_kernel, _ = conv_input(pictures, channels, height, width)
+    layers = nn.Conv2d(channels, hidden, 1), nn.Conv2d(hidden, channels * dynamic_size**2, 1)
+    weights = [tensor.detach() for layer in layers for tensor in (3 * layer.weight, layer.bias)]
+    return [x + torch.randn(pictures, channels, 1, 1), large_kernel, *weights]
+
+
+@pytest.mark.parametrize("case", CONV_CASES.values(), ids=CONV_CASES)
+def test_predicted_conv_attention_is_exact(case: tuple, instruction_set: str) -> None:
+    assert_exact_in_both(predicted_conv_attention, predicted_input(*case))
+
+
+def test_predicted_conv_attention_of_other_sizes(instruction_set: str) -> None:
+    args = predicted_input(1, 6, 14, 10, hidden=20, dynamic_size=5)
+    assert_exact(predicted_conv_attention, args)
+    args[1][2, 1, 0, 1] += 1  # a kernel that lacks a symmetry
+    assert_exact(predicted_conv_attention, args)
+
+
 @pytest.mark.parametrize("case", CONV_CASES.values(), ids=CONV_CASES)
 def test_conv_attention_is_exact(case: tuple, instruction_set: str) -> None:
     assert_exact_in_both(conv_attention, conv_input(*case))
@@ -262,6 +284,7 @@ def test_gelu_is_torchs_everywhere(instruction_set: str) -> None:
         (window_attention, window_input(1, 2, 16, 20, 20, 8)),
         (normalised_self_attention, self_attention_input(1, 2, 16, 20, 20, 8)),
         (conv_attention, conv_input(1, 16, 20, 20)),
+        (predicted_conv_attention, predicted_input(2, 16, 20, 20)),
         (normalised_feed_forward, feed_forward_input(1, 16, 20, 20, hidden=20)),
         (convolution_of_one_map, [x for x in convolution_input(1, 12, 0, 20, 20, 7, 3) if x.numel()]),
         (whole_convolution, convolution_input(1, 12, 6, 20, 20, 7, 1)),
@@ -270,6 +293,7 @@ def test_gelu_is_torchs_everywhere(instruction_set: str) -> None:
         "window_attention",
         "window_self_attention",
         "conv_attention",
+        "predicted_conv_attention",
         "feed_forward",
         "convolution",
         "pointwise",
@@ -317,6 +341,7 @@ def test_keeps_torch_rules() -> None:
         "window_attention": window_input(1, 2, 16, 20, 20, 8),
         "window_self_attention": [*self_attention_input(1, 2, 16, 20, 20, 8), 1e-6],
         "conv_attention": conv_input(1, 16, 20, 20),
+        "predicted_conv_attention": predicted_input(2, 16, 20, 20),
         "feed_forward": [*feed_forward_input(1, 16, 20, 20, hidden=20), 1e-6],
         "convolution": [y, kernel, start, None, skip, *scaling, 1e-6],
         "pointwise": [x, weight, bias, other, residual, *norm, 1e-6],

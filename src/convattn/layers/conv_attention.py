@@ -1,12 +1,13 @@
 """Convolutional attention as a layer: the kernel predictor and the operator around it."""
 
-import torch
+from typing import cast
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from convattn.ops import conv_attention
+from convattn.ops import conv_attention, predict_kernel, predicted_conv_attention
 
-from .plain import convolve
+from .plain import convolve, is_watched
 
 __all__ = ["ConvAttention", "FactoredConvAttention", "KernelPredictor"]
 
@@ -28,10 +29,13 @@ class KernelPredictor(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) to kernels (N, C, size, size)."""
-        # Summed in float32: half precision overflows on large pictures.
-        average = x.mean((2, 3), keepdim=True, dtype=torch.promote_types(x.dtype, torch.float32))
-        kernel = self.expand(F.gelu(self.reduce(average.to(x.dtype))))
-        return kernel.reshape(-1, x.shape[1], self.size, self.size)
+        return predict_kernel(x, *self.weights)
+
+    @property
+    def weights(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """As :func:`convattn.ops.predict_kernel` takes them."""
+        reduce, expand = self.reduce, self.expand
+        return reduce.weight, cast(Tensor, reduce.bias), expand.weight, cast(Tensor, expand.bias)
 
 
 class ConvAttention(nn.Module):
@@ -57,8 +61,12 @@ class ConvAttention(nn.Module):
     def forward(self, x: Tensor, large_kernel: Tensor, *, residual: Tensor | None = None) -> Tensor:
         """(N, C, H, W) and the shared kernel to the same shape, plus a residual."""
         attended, passed = x[:, : self.large_kernel_dim], x[:, self.large_kernel_dim :]
-        dynamic_kernel = self.predictor(attended)
-        attended = conv_attention(attended, large_kernel, dynamic_kernel, backend=self.backend)
+        if is_watched(self.predictor):
+            dynamic_kernel = self.predictor(attended)
+            attended = conv_attention(attended, large_kernel, dynamic_kernel, backend=self.backend)
+        else:
+            predictor = self.predictor.weights
+            attended = predicted_conv_attention(attended, large_kernel, *predictor, backend=self.backend)
         return convolve(self.project, attended, passed, residual=residual)
 
 

@@ -8,13 +8,17 @@ from convattn.ops.norm import Norm
 
 from .norm import LayerNorm2d
 
-__all__ = ["convolve", "is_plain", "norm_first"]
+__all__ = ["convolve", "is_plain", "is_watched", "norm_first"]
 
 
 def is_plain(module: nn.Module) -> bool:
     """Whether a module is a layer and nothing more: not wrapped, replaced or watched by a hook."""
-    known = type(module) in (nn.Conv2d, LayerNorm2d)
-    return known and not module._forward_hooks and not module._forward_pre_hooks
+    return type(module) in (nn.Conv2d, LayerNorm2d) and not is_watched(module)
+
+
+def is_watched(module: nn.Module) -> bool:
+    """Whether a module has hooks."""
+    return bool(module._forward_hooks or module._forward_pre_hooks)
 
 
 def norm_first(norm: nn.Module | None, x: Tensor) -> tuple[Norm | None, Tensor]:

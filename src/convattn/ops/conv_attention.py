@@ -4,6 +4,7 @@ Source: Lee, Yun and Ro, "Emulating Self-attention with Convolution for Efficien
 ICCV 2025, the ConvAttn operator.
 """
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor
 from . import native
 from .exporting import is_exporting
 
-__all__ = ["BACKENDS", "conv_attention"]
+__all__ = ["BACKENDS", "conv_attention", "predict_kernel", "predicted_conv_attention"]
 
 
 def conv_attention(
@@ -41,6 +42,50 @@ def conv_attention(
     if name not in BACKENDS:
         raise ValueError(f"unknown backend {name!r}; choose from {', '.join(BACKENDS)}")
     return BACKENDS[name](x, large_kernel, dynamic_kernel)
+
+
+def predict_kernel(
+    x: Tensor, reduce_weight: Tensor, reduce_bias: Tensor, expand_weight: Tensor, expand_bias: Tensor
+) -> Tensor:
+    """Make one small depthwise kernel for each picture: ``expand(gelu(reduce(average of x)))``.
+
+    Args:
+        x: (N, C, H, W).
+        reduce_weight: (hidden, C, 1, 1).
+        reduce_bias: (hidden,).
+        expand_weight: (C · k², hidden, 1, 1).
+        expand_bias: (C · k²,).
+
+    Returns:
+        (N, C, k, k).
+    """
+    # Summed in float32: half precision overflows on large pictures.
+    average = x.mean((2, 3), keepdim=True, dtype=torch.promote_types(x.dtype, torch.float32))
+    hidden = F.gelu(F.conv2d(average.to(x.dtype), reduce_weight, reduce_bias))
+    size = math.isqrt(len(expand_bias) // x.shape[1])
+    return F.conv2d(hidden, expand_weight, expand_bias).reshape(-1, x.shape[1], size, size)
+
+
+def predicted_conv_attention(
+    x: Tensor, large_kernel: Tensor, *predictor: Tensor, backend: str | None = None
+) -> Tensor:
+    """:func:`conv_attention` with the small kernels that :func:`predict_kernel` makes.
+
+    Args:
+        x: (N, C, H, W).
+        large_kernel: As :func:`conv_attention` takes it.
+        *predictor: The weights that :func:`predict_kernel` takes.
+        backend: A name in :data:`BACKENDS`; chosen by the operator where it is None.
+
+    Returns:
+        A tensor shaped like ``x``.
+
+    Raises:
+        ValueError: The shapes do not fit together or the backend is unknown.
+    """
+    if backend == "native" or (backend is None and native.takes(x, large_kernel, *predictor)):
+        return _predicted(x, large_kernel, *predictor)
+    return conv_attention(x, large_kernel, predict_kernel(x, *predictor), backend=backend)
 
 
 def _reference(x: Tensor, large_kernel: Tensor, dynamic_kernel: Tensor) -> Tensor:
@@ -111,3 +156,8 @@ BACKENDS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
     "shifted": _shifted,
     "native": native.register(native.conv_attention, otherwise=_grouped),
 }
+
+_predicted = native.register(
+    native.predicted_conv_attention,
+    otherwise=lambda x, large_kernel, *predictor: _grouped(x, large_kernel, predict_kernel(x, *predictor)),
+)

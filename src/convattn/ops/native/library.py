@@ -55,8 +55,13 @@ class ConvAttention(ctypes.Structure):
         *((name, Map) for name in ("x", "out")),
         *((name, ctypes.c_void_p) for name in ("large_kernel", "dynamic_kernel")),
         *(
+            (f"{layer}_{name}", ctypes.c_void_p)
+            for layer in ("reduce", "expand")
+            for name in ("weight", "bias")
+        ),
+        *(
             (name, ctypes.c_int64)
-            for name in ("pictures", "channels", "height", "width", "size", "dynamic_size")
+            for name in ("pictures", "channels", "height", "width", "size", "dynamic_size", "hidden")
         ),
     )
 
@@ -129,7 +134,7 @@ def run(kernel: str, problem: ctypes.Structure, dtype: torch.dtype) -> bool:
 
 
 _DONE, _NO_MEMORY = 0, 1
-_INTERFACE = 4  # as in kernels/problems.h
+_INTERFACE = 5  # as in kernels/problems.h
 
 
 def _load(folder: Path) -> ctypes.CDLL | None:

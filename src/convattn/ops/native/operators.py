@@ -30,6 +30,7 @@ __all__ = [
     "feed_forward",
     "is_available",
     "pointwise",
+    "predicted_conv_attention",
     "register",
     "takes",
     "window_attention",
@@ -139,14 +140,35 @@ _SCHEMA = {Tensor: "Tensor", Tensor | None: "Tensor?", float: "float"}
 
 def conv_attention(x: Tensor, large_kernel: Tensor, dynamic_kernel: Tensor) -> Tensor | None:
     """As the operator, for a dense kernel that is equal to all its flips and rotations."""
-    if large_kernel.shape[1] != x.shape[1]:
+    kernels = dict(large_kernel=large_kernel, dynamic_kernel=dynamic_kernel)
+    return _conv_attention(x, kernels, dynamic_size=dynamic_kernel.shape[-1])
+
+
+def predicted_conv_attention(
+    x: Tensor,
+    large_kernel: Tensor,
+    reduce_weight: Tensor,
+    reduce_bias: Tensor,
+    expand_weight: Tensor,
+    expand_bias: Tensor,
+) -> Tensor | None:
+    """As the function, for such a kernel."""
+    weights = dict(reduce_weight=reduce_weight, reduce_bias=reduce_bias)
+    weights |= dict(large_kernel=large_kernel, expand_weight=expand_weight, expand_bias=expand_bias)
+    size = math.isqrt(len(expand_bias) // x.shape[1])
+    return _conv_attention(x, weights, dynamic_size=size, hidden=len(reduce_bias))
+
+
+def _conv_attention(x: Tensor, weights: dict[str, Tensor], **sizes: int) -> Tensor | None:
+    if weights["large_kernel"].shape[1] != x.shape[1]:
         return None
-    large_kernel, dynamic_kernel = large_kernel.contiguous(), dynamic_kernel.contiguous()
+    weights = {name: weight.contiguous() for name, weight in weights.items()}
     x = _pixels_together(x)
     out = memory.empty(x.shape, x.dtype)
-    sizes = (*x.shape, large_kernel.shape[-1], dynamic_kernel.shape[-1])
-    kernels = (large_kernel.data_ptr(), dynamic_kernel.data_ptr())
-    problem = ConvAttention(Map.of(x), Map.of(out), *kernels, *sizes)
+    sizes |= dict(zip(("pictures", "channels", "height", "width"), x.shape, strict=True))
+    pointers = {name: weight.data_ptr() for name, weight in weights.items()}
+    size = weights["large_kernel"].shape[-1]
+    problem = ConvAttention(x=Map.of(x), out=Map.of(out), size=size, **pointers, **sizes)
     return out if run("conv_attention", problem, x.dtype) else None
 
 

@@ -16,8 +16,12 @@ class ConvAttentionKernel {
         bands_((p_.height + height_ - 1) / height_),
         depth_(round_up(p_.channels, TOGETHER<O>)),
         matrix_((radius_ + 1) * (radius_ + 2) / 2 * depth_, p_.channels),
-        stride_(matrix_.depth + LANES) {
+        stride_(matrix_.depth + LANES),
+        area_(p_.dynamic_size * p_.dynamic_size),
+        dynamic_(p_.pictures * area_ * matrix_.columns) {
     pack();
+    std::fill(dynamic_ + 0, dynamic_ + p_.pictures * area_ * matrix_.columns, 0.0f);
+    p_.dynamic_kernel ? pack_dynamic() : predict_dynamic(threads);
   }
 
   int64_t tasks() const { return p_.pictures * bands_ * tiles_; }
@@ -45,6 +49,51 @@ class ConvAttentionKernel {
       }
   }
 
+  void pack_dynamic() {
+    for (int64_t picture = 0; picture < p_.pictures; ++picture)
+      for (int64_t i = 0; i < p_.channels * area_; ++i)
+        weight(picture, i) = to_float(p_.dynamic_kernel[picture * p_.channels * area_ + i]);
+  }
+
+  // Rows are summed by themselves, so that the result does not depend on who sums which.
+  void predict_dynamic(int threads) {
+    const int64_t width = matrix_.columns, hidden_width = round_up(p_.hidden, LANES);
+    const Buffer<float> rows(p_.pictures * p_.height * width), hidden(hidden_width);
+    parallel_for(p_.pictures * p_.height, threads, [&](int64_t row) { sum_row(row, rows + row * width); });
+    std::vector<double> average(p_.channels);
+    std::fill(hidden + 0, hidden + hidden_width, 0.0f);
+    for (int64_t picture = 0; picture < p_.pictures; ++picture) {
+      std::fill(average.begin(), average.end(), 0.0);
+      for (int64_t y = 0; y < p_.height; ++y)
+        for (int64_t c = 0; c < p_.channels; ++c) average[c] += rows[(picture * p_.height + y) * width + c];
+      for (double& sum : average) sum /= static_cast<double>(p_.height * p_.width);
+      for (int64_t j = 0; j < p_.hidden; ++j)
+        hidden[j] = layer(p_.reduce_weight, p_.reduce_bias, j, average.data(), p_.channels);
+      for (int64_t j = 0; j < hidden_width; j += LANES) store(hidden + j, gelu(load(hidden + j)));
+      for (int64_t i = 0; i < p_.channels * area_; ++i)
+        weight(picture, i) = layer(p_.expand_weight, p_.expand_bias, i, hidden + 0, p_.hidden);
+    }
+  }
+
+  void sum_row(int64_t row, float* to) const {
+    const int64_t picture = row / p_.height, y = row % p_.height;
+    std::fill(to, to + matrix_.columns, 0.0f);
+    for (int64_t x = 0; x < p_.width; ++x) add(p_.x.at(picture, 0, y, x), p_.channels, to);
+  }
+
+  // One output of a layer.
+  template <class In>
+  static float layer(const Number* weight, const Number* bias, int64_t out, const In* in, int64_t count) {
+    double sum = to_float(bias[out]);
+    for (int64_t i = 0; i < count; ++i) sum += to_float(weight[out * count + i]) * in[i];
+    return static_cast<float>(sum);
+  }
+
+  // Number i of a picture's dynamic kernel, (channels, taps), where tiles read it.
+  float& weight(int64_t picture, int64_t i) {
+    return dynamic_[(picture * area_ + i % area_) * matrix_.columns + i / area_];
+  }
+
   struct Tile {
     Tile(const ConvAttentionKernel& kernel, int64_t picture, int64_t left)
         : a(kernel),
@@ -57,18 +106,8 @@ class ConvAttentionKernel {
           folded((a.radius_ + 1) * span * width),
           products(PIXELS * a.stride_),
           sums(PIXELS * width),
-          dynamic(a.p_.dynamic_size * a.p_.dynamic_size * width) {
+          dynamic(a.dynamic_ + picture * a.area_ * width) {
       std::fill(rows + 0, rows + (2 * a.reach_ + 1) * span * width, 0.0f);  // and what is outside the picture stays so
-      pack_dynamic();
-    }
-
-    // (taps, channels)
-    void pack_dynamic() {
-      const int64_t area = a.p_.dynamic_size * a.p_.dynamic_size;
-      const Number* kernel = a.p_.dynamic_kernel + picture * a.p_.channels * area;
-      std::fill(dynamic + 0, dynamic + area * width, 0.0f);
-      for (int64_t c = 0; c < a.p_.channels; ++c)
-        for (int64_t tap = 0; tap < area; ++tap) dynamic[tap * width + c] = to_float(kernel[c * area + tap]);
     }
 
     void convolve(int64_t top, int64_t bottom) {
@@ -165,7 +204,7 @@ class ConvAttentionKernel {
     const Buffer<float> folded;   // (radius + 1, span, channels)
     const Buffer<O> products;     // (PIXELS, taps · channels + LANES)
     const Buffer<float> sums;     // (PIXELS, channels)
-    const Buffer<float> dynamic;  // (dynamic_size², channels)
+    const float* dynamic;         // (dynamic_size², channels)
   };
 
   const ConvAttention<Number> p_;
@@ -173,4 +212,6 @@ class ConvAttentionKernel {
   const int64_t depth_;  // channels, padded
   Matrix<O> matrix_;
   const int64_t stride_;  // of a pixel among the products
+  const int64_t area_;    // of a dynamic kernel
+  const Buffer<float> dynamic_;  // (pictures, dynamic_size², channels)
 };

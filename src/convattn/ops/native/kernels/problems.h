@@ -9,7 +9,7 @@
 namespace convattn {
 
 // To be raised with every change to the structures or functions of the C interface, here and in library.py.
-static constexpr int INTERFACE = 4;
+static constexpr int INTERFACE = 5;
 
 // The upper half of a float.
 struct BFloat16 {
@@ -62,13 +62,15 @@ struct WindowAttention {
   int64_t pictures, heads, head_dim, height, width, window;
 };
 
-// x * large_kernel + x * dynamic_kernel, the first convolution dense and the second depthwise, zero-padded.
+// x * large_kernel + x * dynamic_kernel, the first convolution dense and the second depthwise, zero-padded. Where no
+// dynamic kernel is given it is expand(gelu(reduce(average of x))).
 template <class Number>
 struct ConvAttention {
   Map<Number> x, out;            // the channels of a pixel lie together
   const Number* large_kernel;    // (channels, channels, size, size), contiguous
   const Number* dynamic_kernel;  // (pictures, channels, dynamic_size, dynamic_size), contiguous
-  int64_t pictures, channels, height, width, size, dynamic_size;
+  const Number *reduce_weight, *reduce_bias, *expand_weight, *expand_bias;  // (out, in), contiguous
+  int64_t pictures, channels, height, width, size, dynamic_size, hidden;
 
   // Whether the large kernel is the same under all flips and rotations.
   bool symmetric() const {
