@@ -325,7 +325,8 @@ class TestEveryOperator:
         outs = [operator(*inputs, backend=name) for name in ("native", "reference")]
         grads = [torch.autograd.grad(out.square().sum(), inputs) for out in outs]
         for ours, theirs in zip(*grads, strict=True):
-            torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-3)
+            tolerance = 1e-4 * theirs.abs().max().item()  # float32 sums of thousands
+            torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=tolerance)
 
     def test_compiles_into_one_graph(self, operator, args: list[Tensor]) -> None:
         compiled = torch.compile(
