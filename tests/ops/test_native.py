@@ -345,11 +345,12 @@ def test_keeps_torch_rules() -> None:
         "predicted_conv_attention": predicted_input(2, 16, 20, 20),
         "feed_forward": [*feed_forward_input(1, 16, 20, 20, hidden=20), 1e-6],
         "convolution": [y, kernel, start, None, skip, *scaling, 1e-6],
-        "pointwise": [x, weight, bias, other, residual, *norm, 1e-6],
     }
     for name, args in calls.items():
         torch.library.opcheck(getattr(torch.ops.convattn, name).default, args)
-    torch.library.opcheck(torch.ops.convattn.pointwise.default, [x, weight[:, :12], bias, *[None] * 4, 0.0])
+    convolution = torch.ops.convattn.convolution.default
+    torch.library.opcheck(convolution, [x, weight, bias, other, residual, *norm, 1e-6])
+    torch.library.opcheck(convolution, [x, weight[:, :12], bias, *[None] * 4, 0.0])
 
 
 @pytest.mark.parametrize("size", [(32, 48), (17, 5)])

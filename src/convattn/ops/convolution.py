@@ -40,7 +40,7 @@ def convolution(
     Raises:
         ValueError: The kernel has another size, or the backend is unknown.
     """
-    if _size(weight) not in _KERNELS:
+    if _size(weight) not in ((1, 1), (3, 3)):
         raise ValueError(f"weight must be (out, in, 1, 1) or (out, in, 3, 3), not {tuple(weight.shape)}")
     args = (x, weight, bias, other, residual, *(norm or (None, None, 0.0)))
     name = backend or ("native" if native.takes(*args) else "reference")
@@ -69,12 +69,9 @@ def _size(weight: Tensor) -> tuple[int, int]:
     return int(weight.shape[2]), int(weight.shape[3])
 
 
-_KERNELS = {
-    size: native.register(kernel, otherwise=_reference, channels=lambda x, weight, *_: weight.shape[0])
-    for size, kernel in {(1, 1): native.pointwise, (3, 3): native.convolution}.items()
-}
-
 BACKENDS: dict[str, Callable[..., Tensor]] = {
     "reference": _reference,
-    "native": lambda x, weight, *others: _KERNELS[_size(weight)](x, weight, *others),
+    "native": native.register(
+        native.convolution, otherwise=_reference, channels=lambda x, weight, *_: weight.shape[0]
+    ),
 }

@@ -19,7 +19,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from . import gpu, native
 from .convolution import convolution
 from .exporting import is_exporting
-from .norm import Norm, normalise
+from .norm import Norm
 from .padding import reflect_pad
 
 __all__ = ["BACKENDS", "expand_bias", "window_attention", "window_self_attention"]
@@ -243,7 +243,7 @@ BACKENDS: dict[str, Backend] = {
 
 
 def _projected(x: Tensor, weight: Tensor, bias: Tensor, table: Tensor, *norm: Any) -> Tensor:
-    q, k, v = F.conv2d(normalise(x, *norm), weight, bias).chunk(3, 1)
+    q, k, v = convolution(x, weight, bias, norm=norm, backend="reference").chunk(3, 1)
     return _by_windows(_sdpa)(q, k, v, table)
 
 

@@ -13,7 +13,6 @@ __all__ = [
     "FeedForward",
     "Map",
     "Norm",
-    "Pointwise",
     "WindowAttention",
     "library",
     "run",
@@ -70,10 +69,13 @@ class Convolution(ctypes.Structure):
     """Mirrors the structure of this name in kernels/problems.h."""
 
     _fields_ = (
-        *((name, Map) for name in ("x", "residual", "out")),
+        *((name, Map) for name in ("x", "other", "residual", "out")),
         ("norm", Norm),
         *((name, ctypes.c_void_p) for name in ("weight", "bias")),
-        *((name, ctypes.c_int64) for name in ("pictures", "channels", "out_channels", "height", "width")),
+        *(
+            (name, ctypes.c_int64)
+            for name in ("pictures", "channels", "other_channels", "out_channels", "height", "width")
+        ),
     )
 
 
@@ -89,20 +91,6 @@ class FeedForward(ctypes.Structure):
             for name in ("weight", "bias")
         ),
         *((name, ctypes.c_int64) for name in ("pictures", "channels", "height", "width", "hidden")),
-    )
-
-
-class Pointwise(ctypes.Structure):
-    """Mirrors the structure of this name in kernels/problems.h."""
-
-    _fields_ = (
-        *((name, Map) for name in ("x", "other", "residual", "out")),
-        ("norm", Norm),
-        *((name, ctypes.c_void_p) for name in ("weight", "bias")),
-        *(
-            (name, ctypes.c_int64)
-            for name in ("pictures", "channels", "other_channels", "out_channels", "height", "width")
-        ),
     )
 
 
@@ -134,7 +122,7 @@ def run(kernel: str, problem: ctypes.Structure, dtype: torch.dtype) -> bool:
 
 
 _DONE, _NO_MEMORY = 0, 1
-_INTERFACE = 5  # as in kernels/problems.h
+_INTERFACE = 6  # as in kernels/problems.h
 
 
 def _load(folder: Path) -> ctypes.CDLL | None:

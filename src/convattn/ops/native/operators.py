@@ -17,7 +17,6 @@ from .library import (
     FeedForward,
     Map,
     Norm,
-    Pointwise,
     WindowAttention,
     library,
     run,
@@ -29,7 +28,6 @@ __all__ = [
     "disabled",
     "feed_forward",
     "is_available",
-    "pointwise",
     "predicted_conv_attention",
     "register",
     "takes",
@@ -182,17 +180,19 @@ def convolution(
     norm_bias: Tensor | None,
     epsilon: float,
 ) -> Tensor | None:
-    """As the function, of one map and 3×3 kernels."""
-    if other is not None:
+    """As the function, but for 3×3 kernels on two maps; the maps are not joined in memory."""
+    kernel = {1: "pointwise", 3: "convolution"}[weight.shape[-1]]
+    if kernel == "convolution" and other is not None:
         return None
     weight, bias, x = weight.contiguous(), bias.contiguous(), _pixels_together(x)
-    residual = None if residual is None else _pixels_together(residual)
+    other, residual = (None if y is None else _pixels_together(y) for y in (other, residual))
     (pictures, channels, height, width), outs = x.shape, len(bias)
     out = memory.empty((pictures, outs, height, width), x.dtype)
     norm = Norm.of(norm_weight, norm_bias, epsilon)
-    sizes = (pictures, channels, outs, height, width)
-    maps = map(Map.of, (x, residual, out))
-    run("convolution", Convolution(*maps, norm, weight.data_ptr(), bias.data_ptr(), *sizes), x.dtype)
+    others = 0 if other is None else other.shape[1]
+    sizes = (pictures, channels, others, outs, height, width)
+    maps = map(Map.of, (x, other, residual, out))
+    run(kernel, Convolution(*maps, norm, weight.data_ptr(), bias.data_ptr(), *sizes), x.dtype)
     return out
 
 
@@ -217,29 +217,6 @@ def feed_forward(
     pointers = (weight.data_ptr() for weight in weights)
     problem = FeedForward(Map.of(x), Map.of(out), norm, *pointers, *x.shape, len(expand_bias))
     run("feed_forward", problem, x.dtype)
-    return out
-
-
-def pointwise(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    other: Tensor | None,
-    residual: Tensor | None,
-    norm_weight: Tensor | None,
-    norm_bias: Tensor | None,
-    epsilon: float,
-) -> Tensor:
-    """As the function ``convolution``, of 1×1 kernels; the maps are not joined in memory."""
-    weight, bias, x = weight.contiguous(), bias.contiguous(), _pixels_together(x)
-    other, residual = (None if y is None else _pixels_together(y) for y in (other, residual))
-    (pictures, channels, height, width), outs = x.shape, len(bias)
-    out = memory.empty((pictures, outs, height, width), x.dtype)
-    norm = Norm.of(norm_weight, norm_bias, epsilon)
-    others = 0 if other is None else other.shape[1]
-    sizes = (pictures, channels, others, outs, height, width)
-    maps = map(Map.of, (x, other, residual, out))
-    run("pointwise", Pointwise(*maps, norm, weight.data_ptr(), bias.data_ptr(), *sizes), x.dtype)
     return out
 
 

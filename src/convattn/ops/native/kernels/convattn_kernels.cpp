@@ -43,7 +43,7 @@ struct Kernels {
   void (*conv_attention)(const ConvAttention<Number>&, int threads);
   void (*convolution)(const Convolution<Number>&, int threads);
   void (*feed_forward)(const FeedForward<Number>&, int threads);
-  void (*pointwise)(const Pointwise<Number>&, int threads);
+  void (*pointwise)(const Convolution<Number>&, int threads);
   void (*window_attention)(const WindowAttention<Number>&, int threads);
 };
 
@@ -187,7 +187,7 @@ int convattn_use_instruction_set(const char* name) {
 EXPORT_BOTH(conv_attention, ConvAttention)
 EXPORT_BOTH(convolution, Convolution)
 EXPORT_BOTH(feed_forward, FeedForward)
-EXPORT_BOTH(pointwise, Pointwise)
+EXPORT_BOTH(pointwise, Convolution)
 EXPORT_BOTH(window_attention, WindowAttention)
 }
 #pragma GCC visibility pop

@@ -3,7 +3,7 @@
 template <class Number>
 class PointwiseKernel {
  public:
-  PointwiseKernel(const Pointwise<Number>& problem, int)
+  PointwiseKernel(const Convolution<Number>& problem, int)
       : p_(problem),
         channels_(p_.channels + p_.other_channels),
         matrix_(channels_, p_.out_channels),
@@ -39,7 +39,7 @@ class PointwiseKernel {
   using O = Operand<Number>;
   static constexpr int64_t TILE = 32;  // pixels, so that they stay in the nearest cache
 
-  const Pointwise<Number> p_;
+  const Convolution<Number> p_;
   const int64_t channels_;
   Matrix<O> matrix_;
   const Parameter<Number> bias_;

@@ -9,7 +9,7 @@
 namespace convattn {
 
 // To be raised with every change to the structures or functions of the C interface, here and in library.py.
-static constexpr int INTERFACE = 5;
+static constexpr int INTERFACE = 6;
 
 // The upper half of a float.
 struct BFloat16 {
@@ -97,22 +97,13 @@ struct FeedForward {
   int64_t pictures, channels, height, width, hidden;
 };
 
-// A 3×3 convolution, zero-padded, plus a residual, which may be missing.
+// A 1×1 or 3×3 convolution, zero-padded, of two maps whose channels are joined, plus a residual; the second map may
+// have no channels, and the residual may be missing. Kernels of 3×3 take one map.
 template <class Number>
 struct Convolution {
-  Map<Number> x, residual, out;  // the channels of a pixel lie together
-  Norm<Number> norm;
-  const Number *weight, *bias;  // (out_channels, channels, 3, 3), contiguous
-  int64_t pictures, channels, out_channels, height, width;
-};
-
-// A 1×1 convolution of two maps whose channels are joined, plus a residual; the second map may have no channels,
-// and the residual may be missing.
-template <class Number>
-struct Pointwise {
   Map<Number> x, other, residual, out;  // the channels of a pixel lie together
   Norm<Number> norm;                    // of x
-  const Number *weight, *bias;          // (out_channels, channels + other_channels), contiguous
+  const Number *weight, *bias;          // (out_channels, channels + other_channels, size, size), contiguous
   int64_t pictures, channels, other_channels, out_channels, height, width;
 };
 

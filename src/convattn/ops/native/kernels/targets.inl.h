@@ -23,7 +23,7 @@ constexpr Kernels<Number> kernels = {
     &compute<ConvAttentionKernel<Number>, ConvAttention<Number>>,
     &compute<ConvolutionKernel<Number>, Convolution<Number>>,
     &compute<FeedForwardKernel<Number>, FeedForward<Number>>,
-    &compute<PointwiseKernel<Number>, Pointwise<Number>>,
+    &compute<PointwiseKernel<Number>, Convolution<Number>>,
     &compute<WindowAttentionKernel<Number>, WindowAttention<Number>>,
 };
 

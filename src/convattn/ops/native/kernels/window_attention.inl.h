@@ -202,7 +202,7 @@ class WindowAttentionKernel {
         }
     }
 
-  // PLAIN: every key is one and nothing is subtracted.
+    // PLAIN: every key is one and nothing is subtracted.
     template <bool PLAIN>
     void sum_values() {
       Vector total[ROWS] = {};
