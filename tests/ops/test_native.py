@@ -241,6 +241,23 @@ def test_convolution_alone(size: int, instruction_set: str) -> None:
     assert_exact(convolution, [x, weight, bias])
 
 
+@pytest.mark.parametrize("short", ["weight", "bias", "residual"])
+def test_convolution_names_what_does_not_fit(short: str) -> None:
+    x, _, residual, weight, bias, *_ = convolution_input(2, 9, 0, 8, 5, 4, 3)
+    args = dict(weight=weight, bias=bias, residual=residual)
+    args[short] = args[short][1:]
+    with pytest.raises(ValueError, match="must be"):
+        convolution(x, **args, backend="native")
+
+
+@pytest.mark.parametrize("short", range(1, 6))
+def test_predicted_conv_attention_names_what_does_not_fit(short: int) -> None:
+    args = predicted_input(1, 4, 8, 8)
+    args[short] = args[short][1:]
+    with pytest.raises(ValueError, match="must be"):
+        predicted_conv_attention(*args, backend="native")
+
+
 def test_convolution_of_another_size_is_refused() -> None:
     with pytest.raises(ValueError, match=r"\(2, 3, 5, 5\)"):
         convolution(torch.rand(1, 3, 8, 8), torch.rand(2, 3, 5, 5), torch.rand(2))

@@ -84,6 +84,7 @@ def predicted_conv_attention(
         ValueError: The shapes do not fit together or the backend is unknown.
     """
     if backend == "native" or (backend is None and native.takes(x, large_kernel, *predictor)):
+        _check_large(x, large_kernel)
         return _predicted(x, large_kernel, *predictor)
     return conv_attention(x, large_kernel, predict_kernel(x, *predictor), backend=backend)
 
@@ -134,20 +135,29 @@ def _choose(x: Tensor, large_kernel: Tensor, dynamic_kernel: Tensor) -> str:
 def _check(x: Tensor, large_kernel: Tensor, dynamic_kernel: Tensor) -> None:
     if x.ndim != 4 or large_kernel.ndim != 4 or dynamic_kernel.ndim != 4:
         raise ValueError("conv_attention takes features (N, C, H, W) and kernels of four dimensions")
+    _check_large(x, large_kernel)
     pictures, channels = x.shape[:2]
-    if large_kernel.shape[0] != channels or large_kernel.shape[1] not in (1, channels):
-        raise ValueError(
-            f"large_kernel must be ({channels}, {channels}, K, K) or ({channels}, 1, K, K) for features of "
-            f"{channels} channels, not {tuple(large_kernel.shape)}"
-        )
     if tuple(dynamic_kernel.shape[:2]) != (pictures, channels):
         raise ValueError(
             f"dynamic_kernel must hold one kernel for each of {pictures} pictures and {channels} channels, "
             f"not {tuple(dynamic_kernel.shape)}"
         )
-    for kernel in (large_kernel, dynamic_kernel):
-        if kernel.shape[2] != kernel.shape[3] or kernel.shape[2] % 2 == 0:
-            raise ValueError(f"kernels must be square with an odd side, not {tuple(kernel.shape[2:])}")
+    _check_sides(dynamic_kernel)
+
+
+def _check_large(x: Tensor, large_kernel: Tensor) -> None:
+    channels = x.shape[1]
+    if large_kernel.shape[0] != channels or large_kernel.shape[1] not in (1, channels):
+        raise ValueError(
+            f"large_kernel must be ({channels}, {channels}, K, K) or ({channels}, 1, K, K) for features of "
+            f"{channels} channels, not {tuple(large_kernel.shape)}"
+        )
+    _check_sides(large_kernel)
+
+
+def _check_sides(kernel: Tensor) -> None:
+    if kernel.shape[2] != kernel.shape[3] or kernel.shape[2] % 2 == 0:
+        raise ValueError(f"kernels must be square with an odd side, not {tuple(kernel.shape[2:])}")
 
 
 BACKENDS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {

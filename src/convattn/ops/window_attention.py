@@ -82,10 +82,7 @@ def window_self_attention(
     """
     args = (x, weight, bias, relative_position_bias, *(norm or (None, None, 0.0)))
     if backend == "native" or (backend is None and native.takes(*args)):
-        channels = x.shape[1]
         _check(x, x, x, relative_position_bias)
-        if weight.shape != (3 * channels, channels, 1, 1):
-            raise ValueError(f"weight must be {(3 * channels, channels, 1, 1)}, not {tuple(weight.shape)}")
         return _self_attention(*args)
     q, k, v = convolution(x, weight, bias, norm=norm).chunk(3, 1)
     return window_attention(q, k, v, relative_position_bias, backend=backend)

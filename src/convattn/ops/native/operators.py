@@ -153,8 +153,12 @@ def predicted_conv_attention(
     """As the function, for such a kernel."""
     weights = dict(reduce_weight=reduce_weight, reduce_bias=reduce_bias)
     weights |= dict(large_kernel=large_kernel, expand_weight=expand_weight, expand_bias=expand_bias)
-    size = math.isqrt(len(expand_bias) // x.shape[1])
-    return _conv_attention(x, weights, dynamic_size=size, hidden=len(reduce_bias))
+    channels, hidden, numbers = x.shape[1], len(reduce_bias), len(expand_bias)
+    size = math.isqrt(numbers // channels)
+    _expect("reduce_weight", reduce_weight, (hidden, channels, 1, 1))
+    _expect("expand_weight", expand_weight, (channels * size * size, hidden, 1, 1))
+    _expect("expand_bias", expand_bias, (channels * size * size,))
+    return _conv_attention(x, weights, dynamic_size=size, hidden=hidden)
 
 
 def _conv_attention(x: Tensor, weights: dict[str, Tensor], **sizes: int) -> Tensor | None:
@@ -184,6 +188,11 @@ def convolution(
     kernel = {1: "pointwise", 3: "convolution"}[weight.shape[-1]]
     if kernel == "convolution" and other is not None:
         return None
+    channels, outs = x.shape[1] + (0 if other is None else other.shape[1]), len(bias)
+    _expect("weight", weight, (outs, channels, *weight.shape[2:]))
+    for name, y, of in (("other", other, channels - x.shape[1]), ("residual", residual, outs)):
+        if y is not None:
+            _expect(name, y, (len(x), of, *x.shape[2:]))
     weight, bias, x = weight.contiguous(), bias.contiguous(), _pixels_together(x)
     other, residual = (None if y is None else _pixels_together(y) for y in (other, residual))
     (pictures, channels, height, width), outs = x.shape, len(bias)
@@ -236,6 +245,9 @@ def window_self_attention(
     epsilon: float,
 ) -> Tensor:
     """As the function; queries, keys and values of one window are all that is in memory."""
+    channels = x.shape[1]
+    _expect("weight", weight, (3 * channels, channels, 1, 1))
+    _expect("bias", bias, (3 * channels,))
     weight, bias = weight.contiguous(), bias.contiguous()
     norm = Norm.of(norm_weight, norm_bias, epsilon)
     projection = dict(norm=norm, weight=weight.data_ptr(), bias=bias.data_ptr())
@@ -254,6 +266,12 @@ def _window_attention(table: Tensor, **given: Any) -> Tensor:
     given |= {name: Map.of(x) for name, x in maps.items()}
     run("window_attention", WindowAttention(**given, **sizes, table=table.data_ptr()), out.dtype)
     return out
+
+
+def _expect(name: str, x: Tensor, shape: tuple[int, ...]) -> None:
+    """Raise a ValueError where memory would be read that is not the tensor's."""
+    if x.shape != shape:
+        raise ValueError(f"{name} must be {shape}, not {tuple(x.shape)}")
 
 
 def _fit(args: Iterable[Argument], autocast: bool = False) -> bool:
