@@ -1,4 +1,4 @@
-# make demo   enlarge the pictures in examples/pictures/ and train a detector on examples/bccd/, into demo-output/
+# make demo   upscale the images in examples/images/ and train a detector on examples/bccd/, into demo-output/
 # make test   lint, types and tests
 #
 # PYTHON       the interpreter that builds the environment (3.10 or newer)
@@ -10,7 +10,7 @@ TORCH_INDEX ?=
 WORKERS ?= 2
 VENV ?= .venv
 BIN := $(VENV)/bin
-SOURCES := pyproject.toml $(wildcard src/convattn/ops/native/kernels/*)
+SOURCES := pyproject.toml packages/convattn-yolo/pyproject.toml $(wildcard src/convattn/ops/cpu/kernels/*)
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
 .PHONY: demo demo-upscale demo-detect test clean
@@ -19,10 +19,10 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 demo: demo-upscale demo-detect
 
 demo-upscale: $(VENV)/.package
-	$(BIN)/convattn upscale examples/pictures --output demo-output --scale 2 --existing overwrite
+	$(BIN)/convattn upscale examples/images --output demo-output --scale 2 --existing overwrite
 
 demo-detect: $(VENV)/.detection
-	$(BIN)/python examples/detect.py demo-output
+	$(BIN)/python packages/convattn-yolo/examples/detect.py demo-output
 
 test: $(VENV)/.development
 	$(BIN)/ruff check .
@@ -44,9 +44,9 @@ $(VENV)/.package: $(VENV)/.torch $(SOURCES)
 	touch $@
 
 $(VENV)/.detection: $(VENV)/.package
-	$(PIP_INSTALL) --editable ".[yolo]"
+	$(PIP_INSTALL) --editable . --editable packages/convattn-yolo
 	touch $@
 
 $(VENV)/.development: $(VENV)/.torch $(SOURCES)
-	$(PIP_INSTALL) --editable ".[train,film,yolo,export,spandrel,dev]"
+	$(PIP_INSTALL) --editable ".[train,video,yolo,export,spandrel,dev]"
 	touch $@ $(VENV)/.package

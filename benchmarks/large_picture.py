@@ -1,9 +1,9 @@
-"""A large picture from file to file: time, peak memory of the process, and disk for temporary files.
+"""A large image from file to file: time, peak memory of the process, and disk for temporary files.
 
-    python benchmarks/large_picture.py [--network esc-nano] [--scale 4] [--side 2500] [--threads 1]
+    python benchmarks/large_image.py [--network esc-nano] [--scale 4] [--side 2500] [--threads 1]
 
-By default the result has 100 megapixels. The picture is noise of all sizes, made for the occasion. It is
-enlarged by the command line in a process of its own, which is watched from here. Linux only.
+By default the result has 100 megapixels. The image is noise of all sizes, made for the occasion. It is
+upscaled by the command line in a process of its own, which is watched from here. Linux only.
 """
 
 import argparse
@@ -18,11 +18,11 @@ from pathlib import Path
 
 import pyvips
 
-from convattn.sr.storage import temporary_folder
+from convattn.images.memmap import temporary_folder
 
 
 def make(path: Path, side: int) -> None:
-    """Three bands of noise, blurred by several amounts, as a PNG file."""
+    """Three channels of noise, blurred by several amounts, as a PNG file."""
     noise = [
         sum(
             pyvips.Image.gaussnoise(-(-side // size), -(-side // size), mean=0, sigma=12, seed=band)
@@ -32,8 +32,8 @@ def make(path: Path, side: int) -> None:
         )
         for band in range(3)
     ]
-    picture = (noise[0].bandjoin(noise[1:]) + 128).cast("uchar").copy(interpretation="srgb")
-    picture.pngsave(str(path), compression=1)
+    image = (noise[0].bandjoin(noise[1:]) + 128).cast("uchar").copy(interpretation="srgb")
+    image.pngsave(str(path), compression=1)
 
 
 def bytes_of_files(process: int) -> int:
@@ -55,7 +55,7 @@ def run(command: list[str], threads: int) -> tuple[float, int]:
         disk = max(disk, bytes_of_files(running.pid))
         time.sleep(0.5)
     if running.returncode:
-        sys.exit("The picture was not enlarged.")
+        sys.exit("The image was not upscaled.")
     return time.perf_counter() - start, disk
 
 

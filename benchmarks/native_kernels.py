@@ -13,7 +13,7 @@ import torch
 
 from convattn.layers import ConvFFN, LargeKernel
 from convattn.ops import conv_attention, feed_forward, window_attention
-from convattn.ops.native.library import library
+from convattn.ops.cpu.library import library
 from convattn.timing import ratio, time_in_turns
 
 
@@ -38,7 +38,7 @@ def operators_of_esc(rounds: int, dtype: torch.dtype) -> None:
         rounds,
         {
             side: lambda side=side: window_attention(q, k, v, table, backend=side)
-            for side in ("native", "sdpa", "reference")
+            for side in ("cpu", "sdpa", "reference")
         },
     )
     x, kernel, dynamic = maps[:, :16], LargeKernel(16)().to(dtype), torch.randn(1, 16, 3, 3, dtype=dtype)
@@ -47,7 +47,7 @@ def operators_of_esc(rounds: int, dtype: torch.dtype) -> None:
         rounds,
         {
             side: lambda side=side: conv_attention(x, kernel, dynamic, backend=side)
-            for side in ("native", "grouped")
+            for side in ("cpu", "grouped")
         },
     )
     x = maps[:, :64].contiguous(memory_format=torch.channels_last)
@@ -55,7 +55,7 @@ def operators_of_esc(rounds: int, dtype: torch.dtype) -> None:
     compare(
         "feed-forward 64, ratio 1.25",
         rounds,
-        {side: lambda side=side: feed_forward(x, *weights, backend=side) for side in ("native", "reference")},
+        {side: lambda side=side: feed_forward(x, *weights, backend=side) for side in ("cpu", "reference")},
     )
 
 

@@ -12,13 +12,13 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from convattn.bench.forms import FORMS, OURS, Form
-from convattn.sr.networks import build
+from convattn.bench.candidates import FORMS, OURS, Form
+from convattn.models.networks import build
 
 NAMED = {"ours": OURS} | FORMS
 
 
-def network_and_picture(name: str, scale: int, size: int) -> tuple[nn.Module, Tensor]:
+def network_and_image(name: str, scale: int, size: int) -> tuple[nn.Module, Tensor]:
     torch.manual_seed(0)
     network = build(name, scale).eval().requires_grad_(False).to(memory_format=torch.channels_last)
     for parameter in network.parameters():
@@ -44,7 +44,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--forms", nargs="+", choices=NAMED, default=["ours", "bf16"])
     options = parser.parse_args()
-    network, x = network_and_picture(options.network, options.scale, options.size)
+    network, x = network_and_image(options.network, options.scale, options.size)
     expected = result(network, x, FORMS["naive"])
     peak = expected.max() - expected.min()
     print(f"{options.network} ×{options.scale} on {options.size}×{options.size}, results {peak:.3g} wide:")

@@ -1,4 +1,4 @@
-"""Draw docs/real.png: low-quality pictures enlarged by bicubic interpolation, esc-nano and esc-nano-real.
+"""Draw docs/real.png: low-quality images upscaled by bicubic interpolation, esc-nano and esc-nano-real.
 
 python docs/make_real.py
 """
@@ -9,8 +9,8 @@ import numpy as np
 import pyvips
 
 from convattn import Upscaler
-from convattn.sr.data import read_rgb
-from convattn.sr.resize import resize_bicubic
+from convattn.images.io import read_rgb
+from convattn.images.resize import resize_bicubic
 
 ROOT = Path(__file__).parents[1]
 SCALE = 4
@@ -19,7 +19,7 @@ SIDE = 80  # of a part
 
 
 def main() -> None:
-    """Draw the picture."""
+    """Draw the image."""
     upscalers = [Upscaler(name, scale=SCALE) for name in ("esc-nano", "esc-nano-real")]
     rows = []
     for name, (top, left) in PARTS.items():
@@ -27,7 +27,7 @@ def main() -> None:
         large = [resize_bicubic(pixels[None], SCALE)[0].movedim(0, -1).numpy()]
         large += [upscale(pixels.movedim(0, -1).numpy()) for upscale in upscalers]
         part = tuple(slice(SCALE * start, SCALE * (start + SIDE)) for start in (top, left))
-        rows.append(np.hstack([picture[part] for picture in large]))
+        rows.append(np.hstack([image[part] for image in large]))
     pyvips.Image.new_from_array(np.vstack(rows)).write_to_file(
         str(ROOT / "docs" / "real.png"), compression=9, filter="all"
     )

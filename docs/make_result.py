@@ -1,4 +1,4 @@
-"""Draw docs/result.png: a part of an example picture enlarged by bicubic interpolation and by esc-nano.
+"""Draw docs/result.png: a part of an example image upscaled by bicubic interpolation and by esc-nano.
 
 python docs/make_result.py
 """
@@ -10,8 +10,8 @@ import pyvips
 import torch
 
 from convattn import Upscaler
-from convattn.sr.pictures import read_picture
-from convattn.sr.resize import resize_bicubic
+from convattn.images.io import read_image
+from convattn.images.resize import resize_bicubic
 
 ROOT = Path(__file__).parents[1]
 SCALE = 4
@@ -19,11 +19,11 @@ PARTS = {"kitten.png": (slice(20, 120), slice(40, 140)), "circuits.webp": (slice
 
 
 def main() -> None:
-    """Draw the picture."""
+    """Draw the image."""
     upscale = Upscaler("esc-nano", scale=SCALE)
     rows = []
     for name, part in PARTS.items():
-        pixels = read_picture(ROOT / "examples" / "pictures" / name).pixels[part]
+        pixels = read_image(ROOT / "examples" / "images" / name).pixels[part]
         bicubic = resize_bicubic(torch.from_numpy(pixels.copy()).movedim(-1, 0)[None], SCALE)[0]
         rows.append(np.hstack((bicubic.movedim(0, -1).numpy(), upscale(pixels))))
     pyvips.Image.new_from_array(np.vstack(rows)).write_to_file(str(ROOT / "docs" / "result.png"))

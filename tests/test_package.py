@@ -70,7 +70,7 @@ def _requirements(extra: str = "") -> set[str]:
     return {_canonical(line) for line in lines if extras[line] == ([extra] if extra else [])}
 
 
-EXTRAS = ["train", "film", "yolo", "export", "dev"]
+EXTRAS = ["train", "video", "yolo", "export", "dev"]
 
 
 def test_every_requirement_is_pinned():
@@ -82,7 +82,7 @@ def test_every_requirement_is_pinned():
 
 @pytest.mark.parametrize(
     ("part", "extras"),
-    [("ops", []), ("layers", []), ("sr", ["train", "film"]), ("yolo", ["yolo"]), ("cli", [])],
+    [("ops", []), ("layers", []), ("sr", ["train", "video"]), ("yolo", ["yolo"]), ("cli", [])],
 )
 def test_what_modules_import_is_required(part, extras):
     required = set().union(*map(_requirements, ["", *extras]))
@@ -100,7 +100,7 @@ def test_what_modules_import_is_required(part, extras):
                 assert {_canonical(owner) for owner in owners[name]} & required, f"{path}: {name}"
 
 
-def test_wheel_without_a_compiler_holds_code_data_and_licence(tmp_path):
+def test_wheel_without_a_compiler_holds_code_data_and_license(tmp_path):
     project = tmp_path / "project"
     left_out = shutil.ignore_patterns(
         ".*", "*.egg-info", "*.so", "__pycache__", "build", "dist", "runs", "tests"
@@ -114,4 +114,3 @@ def test_wheel_without_a_compiler_holds_code_data_and_licence(tmp_path):
     files = (path for path in (project / "src/convattn").rglob("*") if path.is_file())
     assert {path.relative_to(project / "src").as_posix() for path in files} <= shipped
     assert any(name.endswith("licenses/LICENSE") for name in shipped)
-    assert "convattn.pth" in {name.split("/")[-1] for name in shipped}

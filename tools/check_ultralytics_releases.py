@@ -45,18 +45,18 @@ def _check_inside(folder: str) -> None:
     import ultralytics
     from ultralytics import YOLO
 
-    import convattn.yolo  # noqa: F401 - the start-up hook may be off
+    import convattn_yolo  # noqa: F401 - the start-up hook may be off
 
     torch.set_num_threads(1)
     family = "yolo26" if list(Path(ultralytics.__file__).parent.rglob("yolo26.yaml")) else "yolo11"
-    picture = torch.rand(1, 3, 64, 64)
+    image = torch.rand(1, 3, 64, 64)
     stock = YOLO(f"{family}n.yaml").model
     for layer in stock.modules():
         if isinstance(layer, torch.nn.BatchNorm2d):
             torch.nn.init.uniform_(layer.running_mean, -0.1, 0.1)
     zero = YOLO(f"{family}n-C3k2_ESC-zero.yaml").model
     zero.load(stock)
-    assert torch.equal(zero.eval()(picture)[0], stock.eval()(picture)[0]), (
+    assert torch.equal(zero.eval()(image)[0], stock.eval()(image)[0]), (
         "the zero start is not the stock network"
     )
 
@@ -67,12 +67,12 @@ def _check_inside(folder: str) -> None:
         assert len(kernels) == 1, f"{name} has {len(kernels)} kernels"
 
     model = YOLO(f"{family}n-C3k2_ESC-neck.yaml")
-    before = model.model.eval()(picture)[0]
+    before = model.model.eval()(image)[0]
     torch.save({"model": model.model, "train_args": {}}, f"{folder}/saved.pt")
     subprocess.run([sys.executable, "-c", IMPORT_ONLY, f"{folder}/saved.pt"], check=True, capture_output=True)
     gflops = model.info()[-1]
     model.fuse()
-    after = model.model(picture)[0]
+    after = model.model(image)[0]
     assert torch.allclose(before, after, rtol=1e-3, atol=1e-3), "fusing changes the network"
     print(f"works with {family} of ultralytics {ultralytics.__version__}, {gflops:.2f} GFLOPs with the neck")
 

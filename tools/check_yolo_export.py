@@ -1,6 +1,6 @@
 """Export a detector to every format a CPU can run and compare its detections with PyTorch's. Run by hand.
 
-python tools/check_yolo_export.py weights.pt picture.jpg
+python tools/check_yolo_export.py weights.pt image.jpg
 """
 
 import shutil
@@ -27,22 +27,20 @@ EXPORTS: dict[str, dict[str, Any]] = {
 }
 
 
-def main(
-    weights: Path, picture: Path, size: Annotated[int, typer.Option(help="Picture side.")] = 320
-) -> None:
+def main(weights: Path, image: Path, size: Annotated[int, typer.Option(help="Image side.")] = 320) -> None:
     """Print a line for each export."""
     warnings.filterwarnings("ignore")
     for name, options in EXPORTS.items():
-        print(f"{name}: {_compare(weights, picture, size, dict(options))}", flush=True)
+        print(f"{name}: {_compare(weights, image, size, dict(options))}", flush=True)
 
 
-def _compare(weights: Path, picture: Path, size: int, options: dict[str, Any]) -> str:
-    expected = _detect(weights, picture, size, options.get("nms"))
+def _compare(weights: Path, image: Path, size: int, options: dict[str, Any]) -> str:
+    expected = _detect(weights, image, size, options.get("nms"))
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(shutil.copy(weights, folder))
         try:
             exported = YOLO(copy).export(imgsz=size, device="cpu", **options)
-            found = _detect(exported, picture, size, options.get("nms"))
+            found = _detect(exported, image, size, options.get("nms"))
         except Exception as error:
             return f"failed with {type(error).__name__}: {str(error).splitlines()[0]}"
     if not len(found) or not len(expected):
@@ -55,10 +53,10 @@ def _compare(weights: Path, picture: Path, size: int, options: dict[str, Any]) -
     )
 
 
-def _detect(model: str | Path, picture: Path, size: int, nms: bool | None) -> torch.Tensor:
+def _detect(model: str | Path, image: Path, size: int, nms: bool | None) -> torch.Tensor:
     head = {} if nms is None else {"nms": nms}
     result = YOLO(model, task="detect").predict(
-        picture, imgsz=size, rect=False, device="cpu", verbose=False, **head
+        image, imgsz=size, rect=False, device="cpu", verbose=False, **head
     )
     return result[0].boxes.data
 

@@ -1,4 +1,4 @@
-"""Make a picture look as if a cheap phone had taken it: python phone.py PICTURE... -o FOLDER
+"""Make an image look as if a cheap phone had taken it: python phone.py IMAGE... -o FOLDER
 
 A chain of its own, on purpose: it shares nothing with the degradation that convattn trains on. In linear
 light the lens is out of focus and the sensor noisy; the phone smooths and oversharpens, and a messenger
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pyvips
 
-SCALE = 4  # how many times smaller the picture becomes
+SCALE = 4  # how many times smaller the image becomes
 FOCUS = 3.0  # radius of the circle of confusion, in pixels of the original
 SHOT, READ = 0.05, 0.008  # noise at full light and in the dark, of a range of 1
 QUALITY = 40  # of the JPEG file
@@ -33,9 +33,9 @@ def noise(light: pyvips.Image, seed: int) -> pyvips.Image:
     return (light * SHOT**2 + READ**2) ** 0.5 * grain[0].bandjoin(grain[1:])
 
 
-def photograph(picture: pyvips.Image, seed: int) -> pyvips.Image:
-    """The picture as the phone would show it, before compression."""
-    light = picture.colourspace("scrgb").extract_band(0, n=3)
+def photograph(image: pyvips.Image, seed: int) -> pyvips.Image:
+    """The image as the phone would show it, before compression."""
+    light = image.colourspace("scrgb").extract_band(0, n=3)
     light = light.conv(disc(FOCUS), precision="float").resize(1 / SCALE, kernel="linear")
     light = (light > 0).ifthenelse(light, 0)
     seen = (light + noise(light, seed)).copy(interpretation="scrgb").colourspace("srgb").cast("uchar")
@@ -44,15 +44,15 @@ def photograph(picture: pyvips.Image, seed: int) -> pyvips.Image:
 
 
 def main() -> None:
-    """Write a JPEG file for each picture."""
+    """Write a JPEG file for each image."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("pictures", nargs="+", type=Path)
+    parser.add_argument("images", nargs="+", type=Path)
     parser.add_argument("-o", "--output", type=Path, required=True)
     arguments = parser.parse_args()
-    for seed, path in enumerate(arguments.pictures):
-        picture = photograph(pyvips.Image.new_from_file(str(path)), 10 * seed)
+    for seed, path in enumerate(arguments.images):
+        image = photograph(pyvips.Image.new_from_file(str(path)), 10 * seed)
         name = path.stem.rstrip("_0123456789")
-        picture.jpegsave(str(arguments.output / f"{name}.jpg"), Q=QUALITY, strip=True)
+        image.jpegsave(str(arguments.output / f"{name}.jpg"), Q=QUALITY, strip=True)
 
 
 if __name__ == "__main__":

@@ -4,14 +4,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from convattn.sr.upscaler import Upscaler
-    from convattn.sr.weights import from_pretrained
+    from convattn.checkpoints.loading import from_pretrained
+    from convattn.inference.upscaler import Upscaler
 
 __all__ = ["Upscaler", "__version__", "from_pretrained"]
 
 __version__ = "0.1.0"
 
-_HOMES = {"Upscaler": "convattn.sr.upscaler", "from_pretrained": "convattn.sr.weights"}
+_HOMES = {"Upscaler": "convattn.inference.upscaler", "from_pretrained": "convattn.checkpoints.loading"}
 
 
 def __getattr__(name: str) -> Any:

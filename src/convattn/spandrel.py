@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import nn
 
-from convattn._startup import install
+from convattn_yolo.startup import install
 
 install()  # before spandrel imports torchvision
 
@@ -25,7 +25,7 @@ from spandrel import (  # noqa: E402
 )
 from spandrel.util import KeyCondition  # noqa: E402
 
-from convattn.sr.weights import network_of  # noqa: E402
+from convattn.checkpoints.loading import network_of  # noqa: E402
 
 __all__ = ["ESCArch"]
 
@@ -62,7 +62,7 @@ class ESCArch(Architecture[nn.Module]):
             scale=network.scale,
             input_channels=3,
             output_channels=3,
-            tiling=ModelTiling.DISCOURAGED,  # the dynamic kernels follow the whole picture's averages
+            tiling=ModelTiling.DISCOURAGED,  # the dynamic kernels follow the whole image's averages
         )
 
 

@@ -2,13 +2,13 @@
 
 import pytest
 
-from convattn.sr.networks import build
-from convattn.sr.weights import save_network
+from convattn.checkpoints.loading import save_network
+from convattn.models.networks import build
 
 
 @pytest.fixture
 def upscale(command, tmp_path, monkeypatch):
-    """Enlarges in a folder of its own, by a network nobody trained; gives exit status and stderr."""
+    """Upscales in a folder of its own, by a network nobody trained; gives exit status and stderr."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "weights").mkdir()
     save_network(build("esc-nano", 2), "weights/nano.safetensors")

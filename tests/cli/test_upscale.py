@@ -6,21 +6,21 @@ import sys
 import numpy as np
 import pytest
 
-from convattn.sr import batch
-from convattn.sr.pictures import Picture, read_picture, write_picture
+from convattn.images.io import Image, read_image, write_image
+from convattn.inference import batch_jobs
 
 
 def make(path, *shape, dtype=np.uint8):
     pixels = np.random.default_rng(0).integers(0, np.iinfo(dtype).max, shape, dtype, endpoint=True)
-    write_picture(Picture(pixels), path)
+    write_image(Image(pixels), path)
 
 
-def test_one_picture(upscale, tmp_path):
+def test_one_image(upscale, tmp_path):
     make("a.png", 9, 7, 4, dtype=np.uint16)
     assert upscale("a.png", "-o", "b.png", "--scale", "2") == (0, "")
-    enlarged = read_picture("b.png").pixels
-    assert enlarged.shape == (18, 14, 4)
-    assert enlarged.dtype == np.uint16
+    upscaled = read_image("b.png").pixels
+    assert upscaled.shape == (18, 14, 4)
+    assert upscaled.dtype == np.uint16
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "tif", "avif"])
@@ -28,27 +28,27 @@ def test_a_folder_in_every_format(upscale, tmp_path, suffix):
     make("in/a.png", 9, 7, 3)
     make("in/b.jpg", 20, 30, 1)
     assert upscale("in", "-o", "out", "--output-format", suffix) == (0, "")
-    assert read_picture(f"out/a.{suffix}").pixels.shape[:2] == (18, 14)
-    assert read_picture(f"out/b.{suffix}").pixels.shape[:2] == (40, 60)
+    assert read_image(f"out/a.{suffix}").pixels.shape[:2] == (18, 14)
+    assert read_image(f"out/b.{suffix}").pixels.shape[:2] == (40, 60)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (20, 30_000)])
-def test_extreme_pictures(upscale, monkeypatch, size):
+def test_extreme_images(upscale, monkeypatch, size):
     make("a.png", *size, 1)
     if size[1] > 1:  # the network's time is not what is tested
-        monkeypatch.setattr("convattn.sr.networks.ESC.forward", lambda self, x: x.repeat(1, 1, 2, 2))
+        monkeypatch.setattr("convattn.models.networks.ESC.forward", lambda self, x: x.repeat(1, 1, 2, 2))
     assert upscale("a.png", "-o", "b.png") == (0, "")
-    assert read_picture("b.png").pixels.shape[:2] == (size[0] * 2, size[1] * 2)
+    assert read_image("b.png").pixels.shape[:2] == (size[0] * 2, size[1] * 2)
 
 
-def test_a_picture_too_long_for_its_format(upscale):
+def test_a_image_too_long_for_its_format(upscale):
     make("a.png", 2, 30_000, 1)
     status, said = upscale("a.png", "-o", "b.webp")
     assert status == 1
     assert "WebP holds at most 16383 pixels a side, not 60000×4; choose PNG or TIFF." in said
 
 
-def test_bad_pictures_do_not_keep_the_others_from_it(upscale, tmp_path):
+def test_bad_images_do_not_keep_the_others_from_it(upscale, tmp_path):
     make("in/good.png", 6, 6, 3)
     make("in/cut.png", 60, 60, 3)
     (tmp_path / "in/cut.png").write_bytes((tmp_path / "in/cut.png").read_bytes()[:2000])
@@ -63,7 +63,7 @@ def test_bad_pictures_do_not_keep_the_others_from_it(upscale, tmp_path):
         "no file missing.png",
     ):
         assert said.count(sentence) == 1
-    assert said.splitlines()[-1] == "convattn: 4 of 5 pictures failed."
+    assert said.splitlines()[-1] == "convattn: 4 of 5 images failed."
     assert "Traceback" not in said
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["good.png"]
 
@@ -71,7 +71,7 @@ def test_bad_pictures_do_not_keep_the_others_from_it(upscale, tmp_path):
 def test_animations_are_told_of(upscale):
     from PIL import Image
 
-    frames = [Image.new("RGB", (5, 5), colour) for colour in ("red", "blue")]
+    frames = [Image.new("RGB", (5, 5), color) for color in ("red", "blue")]
     frames[0].save("a.gif", save_all=True, append_images=frames[1:])
     status, said = upscale("a.gif", "-o", "b.png")
     assert (status, said) == (0, "Note: a.gif holds 2 frames or pages; only the first is read.\n")
@@ -84,9 +84,9 @@ def test_results_that_exist(upscale):
     assert status == 1
     assert "b.png exists already" in said
     assert upscale("a.png", "-o", "b.png", "--existing", "skip") == (0, "")
-    assert read_picture("b.png").pixels.shape == (6, 6, 3)
+    assert read_image("b.png").pixels.shape == (6, 6, 3)
     assert upscale("a.png", "-o", "b.png", "--existing", "overwrite") == (0, "")
-    assert read_picture("b.png").pixels.shape == (12, 12, 3)
+    assert read_image("b.png").pixels.shape == (12, 12, 3)
 
 
 @pytest.mark.parametrize(
@@ -94,11 +94,11 @@ def test_results_that_exist(upscale):
     [
         (["a.png", "-o", "a.png", "--existing", "overwrite"], "would overwrite the input a.png"),
         (["a.png", "-o", "b.png", "--model", "esc-huge"], "no weights 'esc-huge'"),
-        (["a.png", "-o", "b.png", "--scale", "3"], "enlarges 2 times, not 3"),
+        (["a.png", "-o", "b.png", "--scale", "3"], "upscales 2 times, not 3"),
         (["a.png", "-o", "a.png/out"], "cannot be made: Not a directory"),
         (["a.png", "-o", "b.png", "--tile", "big"], "neither auto nor a number"),
         (["a.png", "-o", "b.png", "--existing", "ask"], "refuse, skip, overwrite"),
-        (["nothing", "-o", "out"], "holds no pictures"),
+        (["nothing", "-o", "out"], "holds no images"),
     ],
 )
 def test_each_mistake_gets_one_sentence(upscale, tmp_path, arguments, complaint):
@@ -132,7 +132,7 @@ def test_words_that_are_no_command_get_one_sentence(upscale, arguments, complain
 def test_a_folder_without_the_right_to_write(upscale, tmp_path, monkeypatch):
     make("a.png", 6, 6, 3)
     access = os.access
-    monkeypatch.setattr(batch.os, "access", lambda path, mode: mode != os.W_OK and access(path, mode))
+    monkeypatch.setattr(batch_jobs.os, "access", lambda path, mode: mode != os.W_OK and access(path, mode))
     status, said = upscale("a.png", "-o", "out")
     assert status == 1
     assert "out cannot be written; choose another" in said

@@ -47,8 +47,8 @@ def test_layer_norm(memory_format: torch.memory_format) -> None:
     torch.nn.init.normal_(norm.weight)
     torch.nn.init.normal_(norm.bias)
     x = torch.randn(2, 6, 3, 5).contiguous(memory_format=memory_format)
-    centred = x - x.mean(1, keepdim=True)
-    scaled = centred / (centred.square().mean(1, keepdim=True) + 1e-6).sqrt()
+    centerd = x - x.mean(1, keepdim=True)
+    scaled = centerd / (centerd.square().mean(1, keepdim=True) + 1e-6).sqrt()
     expected = scaled * norm.weight[:, None, None] + norm.bias[:, None, None]
     torch.testing.assert_close(norm(x), expected, rtol=1e-5, atol=1e-5)
 
@@ -76,7 +76,7 @@ def test_kernel_is_predicted_from_the_average() -> None:
     torch.testing.assert_close(predictor(x), expected.view(3, 4, 3, 3))
 
 
-def test_average_of_a_large_bright_picture_does_not_overflow_in_half_precision() -> None:
+def test_average_of_a_large_bright_image_does_not_overflow_in_half_precision() -> None:
     predictor = KernelPredictor(4, 2).half()
     x = torch.full((1, 4, 512, 512), 100.0).half()  # sums to 2.6e7, far beyond 65504
     with torch.no_grad():

@@ -32,7 +32,7 @@ def by_loops(x: Tensor, large_kernel: Tensor, dynamic_kernel: Tensor) -> Tensor:
 
 
 def random_input(
-    pictures: int,
+    images: int,
     channels: int,
     height: int,
     width: int,
@@ -42,9 +42,9 @@ def random_input(
     dtype=torch.float64,
 ) -> tuple[Tensor, Tensor, Tensor]:
     return (
-        torch.randn(pictures, channels, height, width, dtype=dtype),
+        torch.randn(images, channels, height, width, dtype=dtype),
         torch.randn(channels, channels if dense else 1, size, size, dtype=dtype) / size,
-        torch.randn(pictures, channels, 3, 3, dtype=dtype),
+        torch.randn(images, channels, 3, 3, dtype=dtype),
     )
 
 
@@ -58,9 +58,9 @@ def test_backends_agree_with_loops(backend: str, dense: bool) -> None:
 @settings(max_examples=25, deadline=None)
 @given(st.integers(1, 4), st.integers(1, 20), st.integers(1, 30), st.integers(1, 30), st.booleans())
 def test_any_batch_channels_and_size(
-    pictures: int, channels: int, height: int, width: int, dense: bool
+    images: int, channels: int, height: int, width: int, dense: bool
 ) -> None:
-    args = random_input(pictures, channels, height, width, dense=dense)
+    args = random_input(images, channels, height, width, dense=dense)
     expected = conv_attention(*args, backend="reference")
     for backend in set(BACKENDS) - {"reference"}:
         torch.testing.assert_close(conv_attention(*args, backend=backend), expected)

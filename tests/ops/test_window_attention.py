@@ -15,7 +15,7 @@ from convattn.layers import WindowAttention
 from convattn.ops import window_attention
 from convattn.ops.window_attention import BACKENDS, expand_bias
 
-BACKENDS_WITH_GRADIENTS = [name for name in BACKENDS if name not in ("flex", "native")]  # on a CPU
+BACKENDS_WITH_GRADIENTS = [name for name in BACKENDS if name not in ("flex", "cpu")]  # on a CPU
 
 
 @pytest.fixture(autouse=True)
@@ -50,9 +50,9 @@ def by_loops(q: Tensor, k: Tensor, v: Tensor, table: Tensor, window: int) -> Ten
 
 
 def random_input(
-    pictures: int, heads: int, depth: int, height: int, width: int, window: int, dtype=torch.float64
+    images: int, heads: int, depth: int, height: int, width: int, window: int, dtype=torch.float64
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    q, k, v = torch.randn(3, pictures, heads * depth, height, width, dtype=dtype)
+    q, k, v = torch.randn(3, images, heads * depth, height, width, dtype=dtype)
     return q, k, v, torch.randn(heads, (2 * window - 1) ** 2, dtype=dtype)
 
 
@@ -73,8 +73,8 @@ def test_backends_agree_with_loops(backend: str | None) -> None:
     st.integers(1, 20),
     st.integers(1, 8),
 )
-def test_any_size(pictures: int, heads: int, depth: int, height: int, width: int, window: int) -> None:
-    args = random_input(pictures, heads, depth, height, width, window)
+def test_any_size(images: int, heads: int, depth: int, height: int, width: int, window: int) -> None:
+    args = random_input(images, heads, depth, height, width, window)
     out = window_attention(*args)
     assert out.shape == args[0].shape
     torch.testing.assert_close(out, window_attention(*args, backend="reference"))
@@ -158,7 +158,7 @@ def _step(layer: WindowAttention, table: Tensor) -> WindowAttention:
         lambda layer, table: _write_in_place(copy.deepcopy(layer), table),
         _step,
     ],
-    ids=["in-place", "through-data", "load", "assigning-load", "deepcopy", "optimiser-step"],
+    ids=["in-place", "through-data", "load", "assigning-load", "deepcopy", "optimizer-step"],
 )
 @torch.no_grad()
 def test_bias_is_live(change, backend: str | None) -> None:

@@ -14,15 +14,15 @@ from torch import Tensor
 from triton.runtime.interpreter import InterpreterBuilder, TensorHandle
 
 from convattn.ops import window_attention
-from convattn.ops.gpu import operators
+from convattn.ops.triton import operators
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def random_input(
-    pictures: int, heads: int, depth: int, height: int, width: int, window: int, *, together: bool = True
+    images: int, heads: int, depth: int, height: int, width: int, window: int, *, together: bool = True
 ) -> list[Tensor]:
-    qkv = torch.randn(pictures, 3 * heads * depth, height, width, device=DEVICE)
+    qkv = torch.randn(images, 3 * heads * depth, height, width, device=DEVICE)
     qkv = qkv.to(memory_format=torch.channels_last) if together else qkv
     return [*qkv.chunk(3, 1), torch.randn(heads, (2 * window - 1) ** 2, device=DEVICE)]
 
@@ -74,8 +74,8 @@ def test_definition(sizes: tuple[int, ...], together: bool) -> None:
 
 @settings(max_examples=3)
 @given(st.integers(1, 2), st.integers(1, 9), st.integers(1, 9), st.integers(1, 6))
-def test_any_size(pictures: int, height: int, width: int, window: int) -> None:
-    assert_exact(random_input(pictures, 1, 16, height, width, window))
+def test_any_size(images: int, height: int, width: int, window: int) -> None:
+    assert_exact(random_input(images, 1, 16, height, width, window))
 
 
 def test_window_of_many_tiles() -> None:

@@ -1,11 +1,11 @@
 """What layers and networks cost: time, memory and arithmetic, measured in turns on the device at hand."""
 
-from .measuring import Case, Measurement, Setting, Side, measure
-from .report import describe, rows, tables, write_csv, write_plot
-from .subjects import SUBJECTS, Plan
+from convattn.bench.report import describe, rows, tables, write_csv, write_plot
+from convattn.bench.runner import Case, Measurement, Setting, Side, measure
+from convattn.bench.suites import SUITES, Plan
 
 __all__ = [
-    "SUBJECTS",
+    "SUITES",
     "Case",
     "Measurement",
     "Plan",

@@ -18,7 +18,7 @@ import psutil
 import torch
 
 if TYPE_CHECKING:
-    from .measuring import Setting, Side
+    from convattn.bench.runner import Setting, Side
 
 __all__ = ["peak"]
 

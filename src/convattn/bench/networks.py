@@ -9,12 +9,11 @@ from typing import Any
 
 from torch import nn
 
+from convattn.bench.candidates import FORMS, OURS
+from convattn.bench.runner import Side
 from convattn.errors import InputError
-from convattn.sr import networks
-from convattn.sr.networks import NETWORKS
-
-from .forms import FORMS, OURS
-from .measuring import Side
+from convattn.models import networks
+from convattn.models.networks import NETWORKS
 
 __all__ = ["OTHERS", "network_side"]
 
@@ -80,14 +79,14 @@ OTHERS: dict[str, tuple[str, Callable[[int], dict[str, Any]]]] = {
 def network_side(
     name: str, scale: int, width: int, height: int, *, device: str = "cpu", label: str | None = None
 ) -> Side:
-    """A network on a picture of the given size.
+    """A network on an image of the given size.
 
     Args:
         name: A key of :data:`OTHERS`, or of :data:`NETWORKS` with or without a key of :data:`FORMS`, as
             ``esc@naive``.
         scale: How many times larger the result is.
-        width: Of the picture.
-        height: Of the picture.
+        width: Of the image.
+        height: Of the image.
         device: Where it shall run.
         label: What the side is called instead.
 

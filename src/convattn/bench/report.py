@@ -1,4 +1,4 @@
-"""Measurements as tables, CSV and a picture."""
+"""Measurements as tables, CSV and an image."""
 
 import csv
 import math
@@ -14,7 +14,7 @@ import torch
 from rich.markup import escape
 from rich.table import Table
 
-from .measuring import Case, Measurement, Setting
+from convattn.bench.runner import Case, Measurement, Setting
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -49,7 +49,7 @@ def rows(case: Case, measurements: Sequence[Measurement]) -> Iterator[Row]:
             "peak_memory_mb": _in(1e6, measurement.memory),
             "gmacs": _in(1e9, measurement.multiply_accumulates),
             "times_as_fast": measurement.speed(first),
-            "times_less_memory": measurement.thrift(first),
+            "times_less_memory": measurement.memory_divisor(first),
         }
         yield {
             "case": case.title,

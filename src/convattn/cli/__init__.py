@@ -1,12 +1,12 @@
 """The command line: one thin file a command, no logic."""
 
 import sys
+from importlib.metadata import entry_points
 from typing import Any
 
 import typer
 
 from convattn.cli.bench import bench
-from convattn.cli.compare import compare
 from convattn.cli.degrade import degrade
 from convattn.cli.evaluate import evaluate
 from convattn.cli.export import export
@@ -26,9 +26,10 @@ app.command()(upscale)
 app.command()(train)
 app.command()(evaluate)
 app.command()(export)
-app.command()(compare)
 app.command()(degrade)
 app.command()(bench)
+for _command in entry_points(group="convattn.commands"):  # those of convattn-yolo, where it is installed
+    app.command(_command.name)(_command.load())
 
 
 _UsageError: Any = typer.BadParameter.__base__  # click's, of which newer versions of typer have their own

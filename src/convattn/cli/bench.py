@@ -16,7 +16,7 @@ from convattn.errors import InputError
 __all__ = ["bench"]
 
 
-class Subject(str, Enum):
+class Suite(str, Enum):
     """What is measured."""
 
     attention = "attention"
@@ -27,32 +27,32 @@ class Subject(str, Enum):
 
 
 def bench(
-    subject: Annotated[
-        Subject,
+    suite: Annotated[
+        Suite,
         typer.Argument(
             help="attention: a window attention layer of ESC; conv-attention: a convolutional attention "
             "layer; networks: ESC and other lightweight networks; scaling: how the cost of a pixel "
-            "changes with the size of the picture; detector: YOLO26n with C3k2_ESC."
+            "changes with the size of the image; detector: YOLO26n with C3k2_ESC."
         ),
     ],
     sides: Annotated[
         str | None,
         typer.Option(
             help="What is set against the first of them, parted by commas: networks, also in a form as "
-            "esc@naive or esc@flex; forms of the attention layer as naive,native; detectors."
+            "esc@naive or esc@flex; forms of the attention layer as naive,cpu; detectors."
         ),
     ] = None,
     size: Annotated[
         str | None,
         typer.Option(
             metavar="WIDTHxHEIGHT",
-            help="Of the result of networks (1280x720), of the map of layers (288), of a detector's picture "
+            help="Of the result of networks (1280x720), of the map of layers (288), of a detector's image "
             "(640).",
         ),
     ] = None,
     scale: Annotated[int, typer.Option(min=1, help="Of networks.")] = 4,
     largest: Annotated[
-        int | None, typer.Option(min=64, help="Side of the largest picture of scaling (1024).")
+        int | None, typer.Option(min=64, help="Side of the largest image of scaling (1024).")
     ] = None,
     rounds: Annotated[int | None, typer.Option(min=1, help="How often each side is timed (7).")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="On a CPU; as many as torch takes.")] = None,
@@ -60,7 +60,7 @@ def bench(
     precision: Annotated[str, typer.Option(help="fp32, bf16, fp16 or auto.")] = "fp32",
     quick: Annotated[bool, typer.Option("--quick", help="Small sizes and three rounds.")] = False,
     csv: Annotated[Path | None, typer.Option(help="File for every figure.")] = None,
-    plot: Annotated[Path | None, typer.Option(help="File for a picture: .png, .svg or .pdf.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="File for an image: .png, .svg or .pdf.")] = None,
 ) -> None:
     """Measure time, memory and arithmetic, the sides taking turns: medians, spread and ratios.
 
@@ -69,10 +69,10 @@ def bench(
     import torch
     from rich.console import Console
 
-    from convattn.bench import SUBJECTS, Plan, Setting, describe, measure, rows, tables, write_csv, write_plot
+    from convattn.bench import SUITES, Plan, Setting, describe, measure, rows, tables, write_csv, write_plot
     from convattn.bench.report import Row
     from convattn.files import replacing
-    from convattn.sr.devices import choose_device, choose_precision
+    from convattn.inference.devices import choose_device, choose_precision
 
     if plot and plot.suffix.lower() not in (".png", ".svg", ".pdf"):
         raise InputError(f"{plot} cannot be drawn: its name must end in .png, .svg or .pdf.")
@@ -81,7 +81,7 @@ def bench(
     where = choose_device(device)
     setting = Setting(str(where), choose_precision(precision, where), threads or torch.get_num_threads())
     names = list(dict.fromkeys(name.strip() for name in sides.split(","))) if sides else None
-    cases = SUBJECTS[subject.value](Plan(_size(size), names, scale, largest, setting.device, quick))
+    cases = SUITES[suite.value](Plan(_size(size), names, scale, largest, setting.device, quick))
     about = describe(setting)
     command = shlex.join(["convattn", *sys.argv[1:]])
     messages, console = Console(stderr=True), Console(width=max(Console().width, 150))  # room for the table

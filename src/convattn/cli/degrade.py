@@ -9,33 +9,32 @@ __all__ = ["degrade"]
 
 
 def degrade(
-    pictures: Annotated[list[Path], typer.Argument(metavar="PICTURE...", help="Good pictures.")],
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Good images.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write to.")],
-    count: Annotated[int, typer.Option(min=1, help="Examples of each picture.")] = 8,
+    count: Annotated[int, typer.Option(min=1, help="Examples of each image.")] = 8,
     seed: Annotated[int, typer.Option(help="The same seed gives the same examples.")] = 0,
     scale: Annotated[int, typer.Option(min=1, max=8, help="How many times smaller they become.")] = 4,
     size: Annotated[
         int, typer.Option(min=32, help="Side of the middle part that is shown, in pixels.")
     ] = 384,
 ) -> None:
-    """See what training on real-world pictures makes of yours: a sheet for each, the target first."""
+    """See what training on real-world images makes of yours: a sheet for each, the target first."""
     import torch
 
     from convattn.errors import InputError
-    from convattn.sr.data import read_rgb
-    from convattn.sr.degradation import Degradation, contact_sheet
-    from convattn.sr.depth import from_unit
-    from convattn.sr.pictures import Picture, write_picture
+    from convattn.images.io import Image, read_rgb, write_image
+    from convattn.images.pixel_range import from_unit
+    from convattn.training.degradation import Degradation, contact_sheet
 
-    if len({path.stem for path in pictures}) < len(pictures):
-        raise InputError("Two pictures have the same name, and so would their sheets; rename one of them.")
-    for path in pictures:
-        picture = read_rgb(path) / 255
-        if min(picture.shape[1:]) < scale:
-            raise InputError(f"{path} is too small to become {scale} times smaller; give a larger picture.")
+    if len({path.stem for path in images}) < len(images):
+        raise InputError("Two images have the same name, and so would their sheets; rename one of them.")
+    for path in images:
+        image = read_rgb(path) / 255
+        if min(image.shape[1:]) < scale:
+            raise InputError(f"{path} is too small to become {scale} times smaller; give a larger image.")
         generator = torch.Generator().manual_seed(seed)
-        sheet = contact_sheet(picture, count, Degradation(scale=scale), generator=generator, side=size)
+        sheet = contact_sheet(image, count, Degradation(scale=scale), generator=generator, side=size)
         pixels = from_unit(sheet, torch.uint8).permute(1, 2, 0)
         sheet_path = output / f"{path.stem}.png"
-        write_picture(Picture(pixels.contiguous().numpy()), sheet_path)
+        write_image(Image(pixels.contiguous().numpy()), sheet_path)
         typer.echo(sheet_path)

@@ -32,18 +32,18 @@ def export(
     opset: Annotated[int, typer.Option(min=17, max=20, help="Version of the ONNX operators.")] = 18,
     calibration: Annotated[
         Path | None,
-        typer.Option(help="For int8: a folder of some ten pictures like those to be enlarged."),
+        typer.Option(help="For int8: a folder of some ten images like those to be upscaled."),
     ] = None,
 ) -> None:
     """Write a network for other programs: convattn export esc-nano --scale 2 -o net.onnx.
 
-    It takes pictures of any height, width and number. Before the file is
+    It takes images of any height, width and number. Before the file is
     kept, what it computes is compared with torch.
 
-    convattn upscale --model net.onnx enlarges pictures with it.
+    convattn upscale --model net.onnx upscales images with it.
     """
-    from convattn.sr import export as exporting
-    from convattn.sr.weights import from_pretrained
+    from convattn.checkpoints.loading import from_pretrained
+    from convattn.export import export as exporting
 
     network = from_pretrained(model, scale)
     agreement = exporting.export(
@@ -54,5 +54,5 @@ def export(
     tolerance = f"{agreement.tolerance:.1e}{' of the latter' if precision == 'int8' else ''}"
     typer.echo(
         f"{output}: differs from torch by {agreement.largest:.1e} at most, {agreement.rms:.1e} in root mean "
-        f"square (tolerance {tolerance}), on {len(shapes)} pictures: {', '.join(shapes[:3] + more)}"
+        f"square (tolerance {tolerance}), on {len(shapes)} images: {', '.join(shapes[:3] + more)}"
     )

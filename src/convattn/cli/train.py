@@ -15,11 +15,11 @@ def train(
         list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Changes to the recipe.")
     ] = None,
 ) -> None:
-    """Train a network on a folder of pictures: convattn train esc-nano data=FOLDER scale=2."""
-    from convattn.sr.recipe import load_recipe
+    """Train a network on a folder of images: convattn train esc-nano data=FOLDER scale=2."""
+    from convattn.training.config import load_recipe
 
     chosen = load_recipe(recipe, settings or [])
 
-    from convattn.sr import training
+    from convattn import training
 
     training.train(chosen)

@@ -11,11 +11,11 @@ __all__ = ["upscale"]
 def upscale(
     inputs: Annotated[
         list[str],
-        typer.Argument(metavar="INPUT", help="Pictures, folders, patterns such as '*.png', or a film."),
+        typer.Argument(metavar="INPUT", help="Images, folders, patterns such as '*.png', or a video."),
     ],
     output: Annotated[
         Path,
-        typer.Option("--output", "-o", help="A folder; for one picture it may be the name of the result."),
+        typer.Option("--output", "-o", help="A folder; for one image it may be the name of the result."),
     ],
     scale: Annotated[
         float | None,
@@ -61,45 +61,47 @@ def upscale(
         str,
         typer.Option(metavar="auto|PIXELS", help="Side of tiles, which are not quite exact; auto is exact."),
     ] = "auto",
-    codec: Annotated[str, typer.Option(metavar="h264|hevc|av1|vp9|prores|ffv1", help="Of a film.")] = "h264",
+    codec: Annotated[str, typer.Option(metavar="h264|hevc|av1|vp9|prores|ffv1", help="Of a video.")] = "h264",
     crf: Annotated[
         int | None,
-        typer.Option(min=0, max=63, help="Of a film: less is better and larger; by default hardly any loss."),
+        typer.Option(
+            min=0, max=63, help="Of a video: less is better and larger; by default hardly any loss."
+        ),
     ] = None,
-    fps: Annotated[float, typer.Option(help="Frames a second of a film made of a folder of pictures.")] = 25,
-    batch: Annotated[int, typer.Option(min=1, help="Frames of a film that are enlarged at once.")] = 4,
+    fps: Annotated[float, typer.Option(help="Frames a second of a video made of a folder of images.")] = 25,
+    batch: Annotated[int, typer.Option(min=1, help="Frames of a video that are upscaled at once.")] = 4,
 ) -> None:
-    """Enlarge pictures and film: convattn upscale photo.jpg -o large.png --scale 4.
+    """Upscale images and video: convattn upscale photo.jpg -o large.png --scale 4.
 
     By any scale (--scale 2.7) or to a size: --width 1920, --height 1080 or
-    --size 1920x1080 keep the shape of the picture, --exact stretches it.
+    --size 1920x1080 keep the shape of the image, --exact stretches it.
 
     Reads PNG, JPEG, WebP, TIFF, AVIF and GIF; writes all but GIF.
-    Transparency, 16 bits, grey, colour profiles and metadata are kept.
+    Transparency, 16 bits, grayscale, color profiles and metadata are kept.
     EXIF orientation is applied. Of an animation only the first frame is
-    enlarged. JPEG has no transparency: it puts the picture on white.
+    upscaled. JPEG has no transparency: it puts the image on white.
 
     In a folder, results have the names of their inputs; two that would
     have the same name are numbered. Inputs are never overwritten.
 
-    A film (convattn upscale clip.mp4 -o big.mp4) keeps its times, sound,
+    A video (convattn upscale clip.mp4 -o big.mp4) keeps its times, sound,
     subtitles and chapters; into a folder (-o frames/) it becomes numbered
-    pictures. Interrupted, the same command goes on. Animated GIF, WebP and
-    PNG become the same, or a film.
+    images. Interrupted, the same command goes on. Animated GIF, WebP and
+    PNG become the same, or a video.
 
-    A picture that cannot be enlarged does not keep the others from it: what
+    An image that cannot be upscaled does not keep the others from it: what
     failed is listed at the end, and the exit status is 1.
     """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from convattn.cli.film import is_film, upscale_moving
-    from convattn.cli.notes import notes
+    from convattn.checkpoints.loading import bundled
+    from convattn.cli.video import is_video, upscale_moving
+    from convattn.cli.warnings import notes
     from convattn.errors import InputError
-    from convattn.sr.batch import plan, upscale_files
-    from convattn.sr.sizes import parse_size
-    from convattn.sr.upscaler import Upscaler
-    from convattn.sr.weights import bundled
+    from convattn.images.sizes import parse_size
+    from convattn.inference.batch_jobs import plan, upscale_files
+    from convattn.inference.upscaler import Upscaler
 
     if size is not None and (height, width) != (None, None):
         raise InputError("Give --size, or --width and --height, not both.")
@@ -110,7 +112,7 @@ def upscale(
         scale = 2
     if tile != "auto" and not tile.isdecimal():
         raise InputError(f"The tile {tile} is neither auto nor a number of pixels.")
-    moving = is_film(inputs, output)
+    moving = is_video(inputs, output)
     jobs = [] if moving else plan(inputs, output, output_format)
     console = Console(stderr=True)
     with notes(console):
@@ -128,7 +130,7 @@ def upscale(
             upscaler,
             inputs,
             output,
-            label=f"{model} {upscaler.enlargement} {precision} {tile}",
+            label=f"{model} {upscaler.request} {precision} {tile}",
             codec=codec,
             crf=crf,
             fps=fps,
@@ -143,7 +145,7 @@ def upscale(
         Progress(*columns, console=console, disable=not console.is_terminal) as bar,
         notes(console),
     ):
-        task = bar.add_task("Enlarging", total=len(jobs))
+        task = bar.add_task("Upscaling", total=len(jobs))
         errors = upscale_files(
             upscaler,
             jobs,
@@ -154,5 +156,5 @@ def upscale(
     for error in errors:
         typer.echo(f"convattn: {error}", err=True)
     if errors:
-        typer.echo(f"convattn: {len(errors)} of {len(jobs)} pictures failed.", err=True)
+        typer.echo(f"convattn: {len(errors)} of {len(jobs)} images failed.", err=True)
         raise typer.Exit(1)

@@ -2,11 +2,11 @@
 
 from torch import Tensor, nn
 
-from .conv_attention import ConvAttention, FactoredConvAttention
-from .feed_forward import ConvFFN
-from .norm import LayerNorm2d
-from .plain import convolve
-from .window_attention import WindowAttention
+from convattn.layers.conv_attention import ConvAttention, FactoredConvAttention
+from convattn.layers.feed_forward import ConvFFN
+from convattn.layers.norm import LayerNorm2d
+from convattn.layers.plain import convolve
+from convattn.layers.window_attention import WindowAttention
 
 __all__ = ["Block", "ConvAttentionLayer"]
 
@@ -20,7 +20,7 @@ class ConvAttentionLayer(nn.Module):
         dim: Channels in and out.
         large_kernel_dim: Channels that the large kernel mixes.
         ffn_ratio: Hidden channels of the feed-forward network a channel.
-        norm: Whether to normalise first; the smaller networks do not.
+        norm: Whether to normalize first; the smaller networks do not.
         factored: Whether the large kernel is factored (ESC-FP).
     """
 
@@ -49,7 +49,7 @@ class Block(nn.Module):
         heads: Attention heads.
         ffn_ratio: Hidden channels of the layers' feed-forward networks a channel.
         first_ffn_ratio: The same of the feed-forward network before the window attention.
-        norm: Whether the layers normalise.
+        norm: Whether the layers normalize.
         factored: Whether the large kernel is factored (ESC-FP).
     """
 

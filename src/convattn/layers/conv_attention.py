@@ -5,15 +5,14 @@ from typing import cast
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from convattn.layers.plain import convolve, is_watched
 from convattn.ops import conv_attention, predict_kernel, predicted_conv_attention
-
-from .plain import convolve, is_watched
 
 __all__ = ["ConvAttention", "FactoredConvAttention", "KernelPredictor"]
 
 
 class KernelPredictor(nn.Module):
-    """Make one small depthwise kernel for each picture from its average features.
+    """Make one small depthwise kernel for each image from its average features.
 
     Args:
         dim: Channels.

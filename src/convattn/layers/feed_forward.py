@@ -2,9 +2,8 @@
 
 from torch import Tensor, nn
 
+from convattn.layers.plain import is_plain, norm_first
 from convattn.ops.feed_forward import compose, feed_forward
-
-from .plain import is_plain, norm_first
 
 __all__ = ["ConvFFN"]
 
@@ -27,7 +26,7 @@ class ConvFFN(nn.Module):
         self.project = nn.Conv2d(hidden, dim, 1)
 
     def forward(self, x: Tensor, *, norm: nn.Module | None = None) -> Tensor:
-        """(N, C, H, W), normalised first if wanted, to the same shape."""
+        """(N, C, H, W), normalized first if wanted, to the same shape."""
         parts = (self.expand, self.depthwise, self.project)
         if all(map(is_plain, parts)):
             weights = (tensor for part in parts for tensor in (part.weight, part.bias))

@@ -1,14 +1,14 @@
-"""Layer normalisation of feature maps as a layer."""
+"""Layer normalization of feature maps as a layer."""
 
 from torch import Tensor, nn
 
-from convattn.ops.norm import normalise
+from convattn.ops.norm import normalize
 
 __all__ = ["LayerNorm2d"]
 
 
 class LayerNorm2d(nn.LayerNorm):
-    """Normalise every pixel over its channels.
+    """Normalize every pixel over its channels.
 
     Args:
         dim: Channels.
@@ -20,4 +20,4 @@ class LayerNorm2d(nn.LayerNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) to the same shape, in channels-last memory."""
-        return normalise(x, self.weight, self.bias, self.eps)
+        return normalize(x, self.weight, self.bias, self.eps)

@@ -4,9 +4,8 @@ import torch
 from torch import Tensor, nn
 
 from convattn import ops
+from convattn.layers.norm import LayerNorm2d
 from convattn.ops.norm import Norm
-
-from .norm import LayerNorm2d
 
 __all__ = ["convolve", "is_plain", "is_watched", "norm_first"]
 
@@ -22,7 +21,7 @@ def is_watched(module: nn.Module) -> bool:
 
 
 def norm_first(norm: nn.Module | None, x: Tensor) -> tuple[Norm | None, Tensor]:
-    """A normalisation as tensors and the map it is still to be applied to, or none and the normalised map."""
+    """A normalization as tensors and the map it is still to be applied to, or none and the normalized map."""
     if isinstance(norm, LayerNorm2d) and is_plain(norm):
         return (norm.weight, norm.bias, norm.eps), x
     return None, x if norm is None else norm(x)
@@ -36,7 +35,7 @@ def convolve(
     norm: nn.Module | None = None,
     residual: Tensor | None = None,
 ) -> Tensor:
-    """Apply a 1×1 or 3×3 convolution to a map, normalised first if wanted, or to two joined ones."""
+    """Apply a 1×1 or 3×3 convolution to a map, normalized first if wanted, or to two joined ones."""
     if is_plain(convolution) and convolution.bias is not None:
         given, x = norm_first(norm, x)
         weights = (convolution.weight, convolution.bias)

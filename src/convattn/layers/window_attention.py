@@ -3,9 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from convattn.layers.plain import convolve, is_plain, norm_first
 from convattn.ops import window_attention, window_self_attention
-
-from .plain import convolve, is_plain, norm_first
 
 __all__ = ["WindowAttention"]
 
@@ -32,7 +31,7 @@ class WindowAttention(nn.Module):
         self.project = nn.Conv2d(dim, dim, 1)
 
     def forward(self, x: Tensor, *, norm: nn.Module | None = None, residual: Tensor | None = None) -> Tensor:
-        """(N, C, H, W), normalised first if wanted, to the same shape, plus a residual."""
+        """(N, C, H, W), normalized first if wanted, to the same shape, plus a residual."""
         if is_plain(self.qkv) and self.qkv.bias is not None:
             given, x = norm_first(norm, x)
             weights = (self.qkv.weight, self.qkv.bias, self.bias_table)

@@ -1,10 +1,10 @@
 """The two operators of the network, and what lies between them, as plain functions on tensors."""
 
-from .conv_attention import conv_attention, predict_kernel, predicted_conv_attention
-from .convolution import convolution
-from .feed_forward import feed_forward
-from .padding import reflect_pad
-from .window_attention import window_attention, window_self_attention
+from convattn.ops.conv_attention import conv_attention, predict_kernel, predicted_conv_attention
+from convattn.ops.convolution import convolution
+from convattn.ops.feed_forward import feed_forward
+from convattn.ops.padding import reflect_pad
+from convattn.ops.window_attention import window_attention, window_self_attention
 
 __all__ = [
     "conv_attention",

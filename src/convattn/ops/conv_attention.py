@@ -1,4 +1,4 @@
-"""Convolutional attention: one large kernel for every picture, one small kernel made for each.
+"""Convolutional attention: one large kernel for every image, one small kernel made for each.
 
 Source: Lee, Yun and Ro, "Emulating Self-attention with Convolution for Efficient Image Super-Resolution",
 ICCV 2025, the ConvAttn operator.
@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from . import native
-from .exporting import is_exporting
+from convattn.ops import cpu
+from convattn.ops.exporting import is_exporting
 
 __all__ = ["BACKENDS", "conv_attention", "predict_kernel", "predicted_conv_attention"]
 
@@ -20,7 +20,7 @@ __all__ = ["BACKENDS", "conv_attention", "predict_kernel", "predicted_conv_atten
 def conv_attention(
     x: Tensor, large_kernel: Tensor, dynamic_kernel: Tensor, *, backend: str | None = None
 ) -> Tensor:
-    """Convolve with the shared large kernel and with each picture's own small kernel, and add.
+    """Convolve with the shared large kernel and with each image's own small kernel, and add.
 
     ``out[n] = x[n] * large_kernel + x[n] * dynamic_kernel[n]``, zero-padded, where the first convolution is
     dense (or depthwise, by the kernel's shape) and the second depthwise.
@@ -28,7 +28,7 @@ def conv_attention(
     Args:
         x: Features, (N, C, H, W), any size from 1×1.
         large_kernel: (C, C, K, K) for a dense or (C, 1, K, K) for a depthwise convolution, K odd.
-        dynamic_kernel: One depthwise kernel a picture, (N, C, k, k), k odd.
+        dynamic_kernel: One depthwise kernel an image, (N, C, k, k), k odd.
         backend: A name in :data:`BACKENDS`; chosen by the operator where it is None.
 
     Returns:
@@ -47,7 +47,7 @@ def conv_attention(
 def predict_kernel(
     x: Tensor, reduce_weight: Tensor, reduce_bias: Tensor, expand_weight: Tensor, expand_bias: Tensor
 ) -> Tensor:
-    """Make one small depthwise kernel for each picture: ``expand(gelu(reduce(average of x)))``.
+    """Make one small depthwise kernel for each image: ``expand(gelu(reduce(average of x)))``.
 
     Args:
         x: (N, C, H, W).
@@ -59,7 +59,7 @@ def predict_kernel(
     Returns:
         (N, C, k, k).
     """
-    # Summed in float32: half precision overflows on large pictures.
+    # Summed in float32: half precision overflows on large images.
     average = x.mean((2, 3), keepdim=True, dtype=torch.promote_types(x.dtype, torch.float32))
     hidden = F.gelu(F.conv2d(average.to(x.dtype), reduce_weight, reduce_bias))
     size = math.isqrt(len(expand_bias) // x.shape[1])
@@ -83,21 +83,21 @@ def predicted_conv_attention(
     Raises:
         ValueError: The shapes do not fit together or the backend is unknown.
     """
-    if backend == "native" or (backend is None and native.takes(x, large_kernel, *predictor)):
+    if backend == "cpu" or (backend is None and cpu.is_supported(x, large_kernel, *predictor)):
         _check_large(x, large_kernel)
         return _predicted(x, large_kernel, *predictor)
     return conv_attention(x, large_kernel, predict_kernel(x, *predictor), backend=backend)
 
 
 def _reference(x: Tensor, large_kernel: Tensor, dynamic_kernel: Tensor) -> Tensor:
-    """The definition, picture by picture."""
+    """The definition, image by image."""
     size = dynamic_kernel.shape[-1]
-    pictures = [
-        _large(picture[None], large_kernel)
-        + F.conv2d(picture[None], kernel[:, None], padding=size // 2, groups=len(kernel))
-        for picture, kernel in zip(x, dynamic_kernel, strict=True)
+    images = [
+        _large(image[None], large_kernel)
+        + F.conv2d(image[None], kernel[:, None], padding=size // 2, groups=len(kernel))
+        for image, kernel in zip(x, dynamic_kernel, strict=True)
     ]
-    return torch.cat(pictures)
+    return torch.cat(images)
 
 
 def _grouped(x: Tensor, large_kernel: Tensor, dynamic_kernel: Tensor) -> Tensor:
@@ -129,17 +129,17 @@ def _choose(x: Tensor, large_kernel: Tensor, dynamic_kernel: Tensor) -> str:
     """Groups that depend on the batch cannot be exported; they are the fastest of torch's own operations."""
     if is_exporting():
         return "shifted"
-    return "native" if native.takes(x, large_kernel, dynamic_kernel) else "grouped"
+    return "cpu" if cpu.is_supported(x, large_kernel, dynamic_kernel) else "grouped"
 
 
 def _check(x: Tensor, large_kernel: Tensor, dynamic_kernel: Tensor) -> None:
     if x.ndim != 4 or large_kernel.ndim != 4 or dynamic_kernel.ndim != 4:
         raise ValueError("conv_attention takes features (N, C, H, W) and kernels of four dimensions")
     _check_large(x, large_kernel)
-    pictures, channels = x.shape[:2]
-    if tuple(dynamic_kernel.shape[:2]) != (pictures, channels):
+    images, channels = x.shape[:2]
+    if tuple(dynamic_kernel.shape[:2]) != (images, channels):
         raise ValueError(
-            f"dynamic_kernel must hold one kernel for each of {pictures} pictures and {channels} channels, "
+            f"dynamic_kernel must hold one kernel for each of {images} images and {channels} channels, "
             f"not {tuple(dynamic_kernel.shape)}"
         )
     _check_sides(dynamic_kernel)
@@ -164,10 +164,10 @@ BACKENDS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
     "reference": _reference,
     "grouped": _grouped,
     "shifted": _shifted,
-    "native": native.register(native.conv_attention, otherwise=_grouped),
+    "cpu": cpu.register(cpu.conv_attention, fallback=_grouped),
 }
 
-_predicted = native.register(
-    native.predicted_conv_attention,
-    otherwise=lambda x, large_kernel, *predictor: _grouped(x, large_kernel, predict_kernel(x, *predictor)),
+_predicted = cpu.register(
+    cpu.predicted_conv_attention,
+    fallback=lambda x, large_kernel, *predictor: _grouped(x, large_kernel, predict_kernel(x, *predictor)),
 )

@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from . import native
-from .norm import Norm, normalise
+from convattn.ops import cpu
+from convattn.ops.norm import Norm, normalize
 
 __all__ = ["BACKENDS", "convolution"]
 
@@ -31,7 +31,7 @@ def convolution(
         bias: (out,).
         other: A second map, (N, C', H, W), whose channels follow those of ``x``.
         residual: Added to the result, (N, out, H, W).
-        norm: Normalises ``x`` first.
+        norm: Normalizes ``x`` first.
         backend: A name in :data:`BACKENDS`; chosen by the function where it is None.
 
     Returns:
@@ -43,7 +43,7 @@ def convolution(
     if _size(weight) not in ((1, 1), (3, 3)):
         raise ValueError(f"weight must be (out, in, 1, 1) or (out, in, 3, 3), not {tuple(weight.shape)}")
     args = (x, weight, bias, other, residual, *(norm or (None, None, 0.0)))
-    name = backend or ("native" if native.takes(*args) else "reference")
+    name = backend or ("cpu" if cpu.is_supported(*args) else "reference")
     if name not in BACKENDS:
         raise ValueError(f"unknown backend {name!r}; choose from {', '.join(BACKENDS)}")
     return BACKENDS[name](*args)
@@ -58,7 +58,7 @@ def _reference(
     *norm: Any,
 ) -> Tensor:
     """The definition."""
-    x = normalise(x, *norm)
+    x = normalize(x, *norm)
     x = x if other is None else torch.cat((x, other), 1)
     out = F.conv2d(x, weight, bias, padding=_size(weight)[0] // 2)
     return out if residual is None else residual + out
@@ -71,7 +71,5 @@ def _size(weight: Tensor) -> tuple[int, int]:
 
 BACKENDS: dict[str, Callable[..., Tensor]] = {
     "reference": _reference,
-    "native": native.register(
-        native.convolution, otherwise=_reference, channels=lambda x, weight, *_: weight.shape[0]
-    ),
+    "cpu": cpu.register(cpu.convolution, fallback=_reference, channels=lambda x, weight, *_: weight.shape[0]),
 }

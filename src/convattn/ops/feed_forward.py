@@ -10,8 +10,8 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor
 
-from . import native
-from .norm import Norm, normalise
+from convattn.ops import cpu
+from convattn.ops.norm import Norm, normalize
 
 __all__ = ["BACKENDS", "compose", "feed_forward"]
 
@@ -38,7 +38,7 @@ def feed_forward(
         depthwise_bias: (hidden,).
         project_weight: (C, hidden, 1, 1).
         project_bias: (C,).
-        norm: Normalises ``x`` first.
+        norm: Normalizes ``x`` first.
         backend: A name in :data:`BACKENDS`; chosen by the function where it is None.
 
     Returns:
@@ -49,7 +49,7 @@ def feed_forward(
     """
     weights = (expand_weight, expand_bias, depthwise_weight, depthwise_bias, project_weight, project_bias)
     args = (x, *weights, *(norm or (None, None, 0.0)))
-    name = backend or ("native" if native.takes(*args) else "reference")
+    name = backend or ("cpu" if cpu.is_supported(*args) else "reference")
     if name not in BACKENDS:
         raise ValueError(f"unknown backend {name!r}; choose from {', '.join(BACKENDS)}")
     return BACKENDS[name](*args)
@@ -76,7 +76,7 @@ def _reference(
 ) -> Tensor:
     """The definition."""
     return compose(
-        normalise(x, *norm),
+        normalize(x, *norm),
         lambda x: F.conv2d(x, expand_weight, expand_bias),
         lambda x: F.conv2d(x, depthwise_weight, depthwise_bias, padding=1, groups=len(depthwise_bias)),
         lambda x: F.conv2d(x, project_weight, project_bias),
@@ -85,5 +85,5 @@ def _reference(
 
 BACKENDS: dict[str, Callable[..., Tensor]] = {
     "reference": _reference,
-    "native": native.register(native.feed_forward, otherwise=_reference),
+    "cpu": cpu.register(cpu.feed_forward, fallback=_reference),
 }

@@ -1,16 +1,16 @@
-"""Layer normalisation of feature maps."""
+"""Layer normalization of feature maps."""
 
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["Norm", "normalise"]
+__all__ = ["Norm", "normalize"]
 
 Norm = tuple[Tensor, Tensor, float]
 """Weight and bias, one number a channel each, and what is added to the variance."""
 
 
-def normalise(x: Tensor, weight: Tensor | None, bias: Tensor | None, epsilon: float) -> Tensor:
-    """Normalise every pixel over its channels.
+def normalize(x: Tensor, weight: Tensor | None, bias: Tensor | None, epsilon: float) -> Tensor:
+    """Normalize every pixel over its channels.
 
     Args:
         x: (N, C, H, W).

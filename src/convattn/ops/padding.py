@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from .exporting import is_exporting
+from convattn.ops.exporting import is_exporting
 
 __all__ = ["fold_reflection", "reflect_pad"]
 

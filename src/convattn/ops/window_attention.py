@@ -16,11 +16,11 @@ from torch import Tensor
 from torch.utils._triton import has_triton
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from . import gpu, native
-from .convolution import convolution
-from .exporting import is_exporting
-from .norm import Norm
-from .padding import reflect_pad
+from convattn.ops import cpu, triton
+from convattn.ops.convolution import convolution
+from convattn.ops.exporting import is_exporting
+from convattn.ops.norm import Norm
+from convattn.ops.padding import reflect_pad
 
 __all__ = ["BACKENDS", "expand_bias", "window_attention", "window_self_attention"]
 
@@ -71,8 +71,8 @@ def window_self_attention(
         weight: Of queries, keys and values, in this order, (3 · heads · d, heads · d, 1, 1).
         bias: (3 · heads · d,).
         relative_position_bias: As :func:`window_attention` takes it, which this ends in.
-        norm: Normalises ``x`` first.
-        backend: As in :func:`window_attention`; by "native", queries, keys and values never lie in memory.
+        norm: Normalizes ``x`` first.
+        backend: As in :func:`window_attention`; by "cpu", queries, keys and values never lie in memory.
 
     Returns:
         A tensor shaped like ``x``.
@@ -81,7 +81,7 @@ def window_self_attention(
         ValueError: The shapes do not fit together or the backend is unknown.
     """
     args = (x, weight, bias, relative_position_bias, *(norm or (None, None, 0.0)))
-    if backend == "native" or (backend is None and native.takes(*args)):
+    if backend == "cpu" or (backend is None and cpu.is_supported(*args)):
         _check(x, x, x, relative_position_bias)
         return _self_attention(*args)
     q, k, v = convolution(x, weight, bias, norm=norm).chunk(3, 1)
@@ -209,8 +209,8 @@ def _choose(q: Tensor, k: Tensor, v: Tensor, table: Tensor) -> str:
     """
     if is_exporting():
         return "sdpa"
-    if native.takes(q, k, v, table):
-        return "native"
+    if cpu.is_supported(q, k, v, table):
+        return "cpu"
     if q.is_cuda and has_triton() and q.dtype in (torch.float16, torch.bfloat16, torch.float32):
         return "flex"
     learning = torch.is_grad_enabled() and table.requires_grad
@@ -234,8 +234,8 @@ BACKENDS: dict[str, Backend] = {
     "reference": _by_windows(_reference),
     "sdpa": _by_windows(_sdpa),
     "flex": _by_windows(_flex),
-    "triton": gpu.window_attention_or(_by_windows(_sdpa)),
-    "native": native.register(native.window_attention, otherwise=_by_windows(_sdpa)),
+    "triton": triton.window_attention_or(_by_windows(_sdpa)),
+    "cpu": cpu.register(cpu.window_attention, fallback=_by_windows(_sdpa)),
 }
 
 
@@ -244,4 +244,4 @@ def _projected(x: Tensor, weight: Tensor, bias: Tensor, table: Tensor, *norm: An
     return _by_windows(_sdpa)(q, k, v, table)
 
 
-_self_attention = native.register(native.window_self_attention, otherwise=_projected)
+_self_attention = cpu.register(cpu.window_self_attention, fallback=_projected)

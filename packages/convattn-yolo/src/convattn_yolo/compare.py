@@ -1,0 +1,73 @@
+"""``convattn compare``."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    import rich.table
+
+    from convattn_yolo.comparison import Table
+
+__all__ = ["compare"]
+
+
+def compare(
+    models: Annotated[
+        list[str],
+        typer.Argument(
+            help="YAML names or weights files, the baseline first; NAME@416 has images of 416 pixels."
+        ),
+    ],
+    data: Annotated[str, typer.Option(help="The data.yaml of a detection data set.")],
+    out: Annotated[Path, typer.Option(help="Folder of the comparison; call again with it to go on.")],
+    weights: Annotated[
+        str | None, typer.Option(help="Weights that models built from a YAML start from.")
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Trainings of each model, paired by their seeds.")] = 5,
+    epochs: Annotated[int, typer.Option(min=1)] = 100,
+    imgsz: Annotated[int, typer.Option(min=32, help="Side of the images in pixels.")] = 640,
+    batch: Annotated[int, typer.Option(min=1, help="Images a step.")] = 16,
+    optimizer: Annotated[
+        str, typer.Option(help="As ultralytics names it; auto is the same for every model.")
+    ] = "auto",
+    lr0: Annotated[float, typer.Option(help="Initial learning rate; auto chooses its own.")] = 0.01,
+    workers: Annotated[int, typer.Option(min=0, help="Processes that load images; always 0 on a CPU.")] = 0,
+    device: Annotated[str | None, typer.Option(help="As ultralytics names it: cpu, 0, mps.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads for training.")] = None,
+) -> None:
+    """Train models on your data with paired seeds and the same budget, and say what differences are worth.
+
+    Can be interrupted at any time: the same command goes on with what is missing.
+    """
+    import torch
+    from rich.console import Console
+
+    from convattn_yolo.comparison import Budget, Comparison, notes, summarize, tables, write_report
+
+    if threads:
+        torch.set_num_threads(threads)
+    console = Console(soft_wrap=True, width=max(Console().width, 200))  # room for the tables
+    budget = Budget(data, weights, epochs, imgsz, batch, optimizer, lr0, workers)
+    comparison = Comparison(models, budget, seeds, out)
+    for progress in comparison.train_missing(device):
+        console.print(str(progress), highlight=False)
+    summaries = summarize(comparison.runs(), comparison.measure_costs(device))
+    page = write_report(comparison, summaries)
+    for table in tables(summaries):
+        console.print(_rich(table))
+    for note in notes(comparison, summaries):
+        console.print(f"• {note}", highlight=False)
+    console.print(f"The report is {page}", highlight=False)
+
+
+def _rich(table: "Table") -> "rich.table.Table":
+    from rich.table import Table as RichTable
+
+    drawn = RichTable(title=table.title, title_justify="left")
+    for index, heading in enumerate(table.header):
+        drawn.add_column(heading, justify="right" if index else "left")
+    for row in table.rows:
+        drawn.add_row(*row)
+    return drawn

@@ -1,0 +1,20 @@
+"""Does it help on my data? Paired trainings of detectors, and what they can and cannot tell."""
+
+from convattn_yolo.comparison.report import write_report
+from convattn_yolo.comparison.study import Comparison, Progress
+from convattn_yolo.comparison.summary import Summary, Table, notes, summarize, tables
+from convattn_yolo.comparison.training import Budget, Candidate, Run
+
+__all__ = [
+    "Budget",
+    "Candidate",
+    "Comparison",
+    "Progress",
+    "Run",
+    "Summary",
+    "Table",
+    "notes",
+    "summarize",
+    "tables",
+    "write_report",
+]

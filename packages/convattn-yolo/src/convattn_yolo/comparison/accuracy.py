@@ -1,0 +1,152 @@
+"""Average precision by object size, from YOLO labels and predictions.
+
+The evaluation is COCO's (Lin et al., 2014), computed by faster-coco-eval. Sizes are areas of the labelled
+boxes in pixels of the original images, whatever size the network saw: small up to 32², medium 32² to 96²,
+large from 96². Up to 300 detections an image count, which is what ultralytics keeps, where COCO counts 100:
+crowded images are what this package is for.
+"""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from convattn.errors import InputError
+
+__all__ = [
+    "METRICS",
+    "SIZES",
+    "average_precision",
+    "coco_format",
+    "count_by_size",
+    "ground_truth",
+    "image_key",
+]
+
+SIZES: dict[str, tuple[float, float]] = {
+    "small": (0, 32**2),
+    "medium": (32**2, 96**2),
+    "large": (96**2, 1e10),
+}
+"""Areas in square pixels of the original image, both ends included."""
+
+METRICS = ("AP", "AP50", "AP_small", "AP_medium", "AP_large")
+
+_MAX_DETECTIONS = 300
+
+
+def image_key(path: str | int | Path) -> str:
+    """The name under which ultralytics' predictions refer to an image: its file name without the suffix.
+
+    Ultralytics turns names that are numbers into integers, so ``000123.jpg`` becomes ``123``.
+    """
+    stem = Path(str(path)).stem
+    return str(int(stem)) if stem.isnumeric() else stem
+
+
+def coco_format(labels: Iterable[Mapping[str, Any]], names: Mapping[int, str]) -> dict[str, Any]:
+    """Turn YOLO labels into a COCO annotation dictionary.
+
+    Args:
+        labels: One mapping an image: ``im_file``; ``shape``, its (height, width) in pixels; ``cls``, (N, 1)
+            class indices; ``bboxes``, (N, 4) boxes as center x, center y, width, height in parts of the
+            image.
+        names: Class index to class name.
+
+    Returns:
+        ``images``, ``annotations`` (boxes as left, top, width, height in pixels) and ``categories``; image
+        and annotation ids count from 1, category ids are the class indices.
+
+    Raises:
+        InputError: If two images have the same name, or there are no boxes at all.
+    """
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    seen: dict[str, str] = {}
+    for image_id, label in enumerate(labels, start=1):
+        file, (height, width) = str(label["im_file"]), label["shape"]
+        if (other := seen.setdefault(image_key(file), file)) != file:
+            raise InputError(
+                f"The validation images {other} and {file} have the same name, so that predictions could "
+                "not be told apart: rename one of them and its label file."
+            )
+        images.append({"id": image_id, "file_name": file, "width": int(width), "height": int(height)})
+        boxes = np.asarray(label["bboxes"], float).reshape(-1, 2, 2) * [width, height]
+        center, size = boxes[:, 0], boxes[:, 1]
+        for cls, box in zip(
+            np.ravel(label["cls"]), np.hstack([center - size / 2, size]).tolist(), strict=True
+        ):
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": image_id,
+                    "category_id": int(cls),
+                    "bbox": box,
+                    "area": box[2] * box[3],
+                    "iscrowd": 0,
+                }
+            )
+    if not annotations:
+        raise InputError(
+            "The validation images have no labelled objects, so nothing can be measured on them."
+        )
+    categories = [{"id": index, "name": name} for index, name in names.items()]
+    return {"images": images, "annotations": annotations, "categories": categories}
+
+
+def ground_truth(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Read the labels of a data set's validation images as a COCO annotation dictionary.
+
+    Args:
+        data: A checked data set as ultralytics describes it: ``val``, ``names``, ``nc``, ``channels``.
+
+    Raises:
+        InputError: As :func:`coco_format`.
+    """
+    from ultralytics.data.dataset import YOLODataset
+
+    dataset = YOLODataset(img_path=data["val"], data=dict(data), task="detect", augment=False)
+    return coco_format(dataset.labels, data["names"])
+
+
+def count_by_size(truth: Mapping[str, Any]) -> dict[str, int]:
+    """How many labelled objects fall into each of :data:`SIZES`."""
+    areas = np.array([annotation["area"] for annotation in truth["annotations"]])
+    return {size: int(((areas >= low) & (areas <= high)).sum()) for size, (low, high) in SIZES.items()}
+
+
+def average_precision(truth: Mapping[str, Any], detections: list[dict[str, Any]]) -> dict[str, float]:
+    """COCO average precision, over all objects and by their size.
+
+    Args:
+        truth: A COCO annotation dictionary.
+        detections: COCO results: ``image_id``, ``category_id``, ``bbox`` (left, top, width, height in pixels
+            of the original image), ``score``.
+
+    Returns:
+        A value in [0, 1] for each of :data:`METRICS`; NaN for a size of which there is no labelled object.
+    """
+    from faster_coco_eval import COCO, COCOeval_faster
+
+    coco = COCO(dict(truth), use_deepcopy=True)
+    evaluation = COCOeval_faster(
+        coco,
+        coco.loadRes([dict(detection) for detection in detections]),
+        iouType="bbox",
+        ranges={size: list(limits) for size, limits in SIZES.items()},
+        print_function=lambda *_: None,
+    )
+    evaluation.params.maxDets = [_MAX_DETECTIONS]
+    evaluation.evaluate()
+    evaluation.accumulate()
+    # IoU thresholds × recall points × classes × sizes ("all" first); −1 where a class has no such object.
+    precision = np.asarray(evaluation.eval["precision"])[..., -1]
+    every_size, at_half = precision[..., 0], precision[:1, ..., 0]
+    tables = [every_size, at_half, *np.moveaxis(precision[..., 1:], -1, 0)]
+    return {name: _mean_of_known(table) for name, table in zip(METRICS, tables, strict=True)}
+
+
+def _mean_of_known(precision: np.ndarray) -> float:
+    known = precision[precision > -1]
+    return float(known.mean()) if known.size else float("nan")

@@ -1,0 +1,101 @@
+"""The images of a comparison's report."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from PIL import Image, ImageOps
+
+from convattn_yolo.comparison.accuracy import METRICS, SIZES
+from convattn_yolo.comparison.summary import Summary
+
+__all__ = ["plot_accuracy_by_latency", "plot_accuracy_by_size", "plot_examples"]
+
+
+def plot_accuracy_by_latency(summaries: Sequence[Summary]) -> Figure:
+    """AP over latency: a small dot for each training, a large one for their mean."""
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.subplots()
+    for index, summary in enumerate(summaries):
+        latency, color = summary.cost.latency, f"C{index}"
+        values = [run.metrics["AP"] for run in summary.runs]
+        axes.scatter([latency] * len(values), values, s=12, color=color, alpha=0.6)
+        axes.scatter([latency], [np.mean(values)], s=70, color=color, label=summary.model)
+    axes.set(xlabel="latency of a forward pass (ms)", ylabel="AP")
+    _finish(axes)
+    return figure
+
+
+def plot_accuracy_by_size(summaries: Sequence[Summary]) -> Figure:
+    """AP of small, medium and large objects: a dot for each training, a line for their mean."""
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.subplots()
+    step = 0.8 / len(summaries)
+    for index, summary in enumerate(summaries):
+        for place, metric in enumerate(METRICS[2:]):
+            x = place - 0.4 + step * (index + 0.5)
+            values = [run.metrics[metric] for run in summary.runs]
+            label = summary.model if place == 0 else None
+            axes.bar(x, np.mean(values), width=0.9 * step, color=f"C{index}", alpha=0.4, label=label)
+            axes.scatter([x] * len(values), values, s=12, color=f"C{index}")
+    axes.set(
+        xlim=(-0.5, len(SIZES) - 0.5),
+        xticks=range(len(SIZES)),
+        xticklabels=list(SIZES),
+        xlabel="object size",
+        ylabel="AP",
+    )
+    _finish(axes)
+    return figure
+
+
+def _finish(axes: Axes) -> None:
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize="small")
+
+
+def plot_examples(summaries: Sequence[Summary], truth: Mapping[str, Any], names: Mapping[int, str]) -> Figure:
+    """Some validation images side by side: their labels, then what each model's first training detects."""
+    columns = {"labels": _labels(truth, list(summaries[0].runs[0].examples))}
+    columns |= {summary.model: summary.runs[0].examples for summary in summaries}
+    files = list(columns["labels"])
+    figure = Figure(figsize=(4 * len(columns), 3.2 * len(files)), layout="constrained")
+    grid = figure.subplots(len(files), len(columns), squeeze=False)
+    for row, file in zip(grid, files, strict=True):
+        image = ImageOps.exif_transpose(Image.open(file)).convert("RGB")
+        for axes, (title, boxes) in zip(row, columns.items(), strict=True):
+            axes.imshow(image)
+            axes.set(xticks=[], yticks=[], title=title)
+            for left, top, right, bottom, cls, *_ in boxes[file]:
+                box = Rectangle(
+                    (left, top), right - left, bottom - top, fill=False, edgecolor=f"C{int(cls) % 10}"
+                )
+                axes.add_patch(box)
+    _add_class_legend(
+        figure, {int(box[4]) for boxes in columns.values() for file in files for box in boxes[file]}, names
+    )
+    return figure
+
+
+def _labels(truth: Mapping[str, Any], files: Sequence[str]) -> dict[str, list[list[float]]]:
+    """Labelled boxes of some images: left, top, right, bottom, class."""
+    files_by_id = {
+        image["id"]: image["file_name"] for image in truth["images"] if image["file_name"] in files
+    }
+    boxes: dict[str, list[list[float]]] = {file: [] for file in files}
+    for annotation in truth["annotations"]:
+        if file := files_by_id.get(annotation["image_id"]):
+            left, top, width, height = annotation["bbox"]
+            boxes[file].append([left, top, left + width, top + height, annotation["category_id"]])
+    return boxes
+
+
+def _add_class_legend(figure: Figure, classes: set[int], names: Mapping[int, str]) -> None:
+    handles = [Rectangle((0, 0), 1, 1, fill=False, edgecolor=f"C{index % 10}") for index in sorted(classes)]
+    if handles:
+        labels = [names[index] for index in sorted(classes)]
+        figure.legend(handles, labels, loc="outside lower center", ncols=8, frameon=False)

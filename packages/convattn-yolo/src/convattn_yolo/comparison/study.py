@@ -1,0 +1,241 @@
+"""A comparison on disk: which trainings it consists of, which are done, and doing the others."""
+
+import dataclasses
+import gc
+import json
+import logging
+import math
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from convattn.errors import InputError
+from convattn.files import replacing
+from convattn_yolo.comparison.accuracy import ground_truth
+from convattn_yolo.comparison.cost import Cost, measure_costs
+from convattn_yolo.comparison.dataset import resolve_dataset
+from convattn_yolo.comparison.training import (
+    Budget,
+    Candidate,
+    Run,
+    digest,
+    digest_model,
+    evaluate,
+    find_candidate,
+    load_detector,
+    train,
+    write_json,
+)
+
+__all__ = ["Comparison", "Progress"]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What is known when a training has ended.
+
+    Attributes:
+        run: The training that ended.
+        done: Number of finished trainings, this one included.
+        total: Number of trainings of the comparison.
+        seconds_left: Estimate for the others, from the times of those that are done.
+    """
+
+    run: Run
+    done: int
+    total: int
+    seconds_left: float
+
+    def __str__(self) -> str:
+        figures = [
+            f"{metric} {value:.3f}" for metric, value in self.run.metrics.items() if not math.isnan(value)
+        ]
+        return (
+            f"[{self.done}/{self.total}] {self.run.model}, seed {self.run.seed}: {', '.join(figures)} "
+            f"({_duration(self.run.seconds)}, about {_duration(self.seconds_left)} left)"
+        )
+
+
+class Comparison:
+    """Trainings of several models on one data set, paired by their seeds.
+
+    Everything lies in one folder, one sub-folder a training. Opening the folder again with the same budget
+    goes on with what is missing; more models and more seeds may be added later.
+
+    Args:
+        models: YAML names or weights files, each optionally with ``@`` and an image size; the first is the
+            baseline.
+        budget: What all trainings have in common.
+        seeds: Number of trainings of each model.
+        folder: Where everything is kept.
+
+    Attributes:
+        candidates: The models.
+        budget: As given.
+        folder: As given.
+        data: The data set with absolute paths.
+        truth: Labels of its validation images, as a COCO annotation dictionary.
+
+    Raises:
+        InputError: If a model or the data set cannot be used, or the folder holds a comparison with another
+            budget.
+    """
+
+    def __init__(self, models: Sequence[str], budget: Budget, seeds: int, folder: str | Path) -> None:
+        if len(models) < 2:
+            raise InputError("A comparison needs two models at least: the baseline, and another one.")
+        self.folder = Path(folder).resolve()
+        self.budget = dataclasses.replace(
+            budget, data=_absolute(budget.data), weights=_absolute(budget.weights)
+        )
+        self._seeds = range(seeds)
+        with _quiet_ultralytics():
+            self.data = resolve_dataset(self.budget.data)
+            self.candidates = [find_candidate(model, budget.imgsz) for model in models]
+            self.truth = ground_truth(self.data)
+            start = {"the start weights": _digest_start(self.budget.weights)} if self.budget.weights else {}
+        names = [candidate.name for candidate in self.candidates]
+        if twice := {name for name in names if names.count(name) > 1}:
+            raise InputError(
+                f"More than one of the models is called {min(twice)}: give their files different names."
+            )
+        digests = {candidate.name: candidate.digest for candidate in self.candidates}
+        self._claim_folder(digests | start | {"the validation labels": digest(self.truth)})
+
+    def _claim_folder(self, digests: dict[str, str]) -> None:
+        """Note what is compared in the folder, or make sure that it is the same as what is noted there.
+
+        Args:
+            digests: Whatever must not change between two calls, as name to SHA-256.
+        """
+        note = self.folder / "comparison.json"
+        budget = dataclasses.asdict(self.budget)
+        if note.is_file():
+            known = json.loads(note.read_text())
+            changed = [
+                f"{key} was {old}, now {budget[key]}"
+                for key, old in known["budget"].items()
+                if old != budget[key]
+            ]
+            changed += [
+                f"{name} had other contents"
+                for name, old in known["digests"].items()
+                if digests.get(name, old) != old
+            ]
+            if changed:
+                raise InputError(
+                    f"{self.folder} holds another comparison ({'; '.join(changed)}): choose another folder, "
+                    "or the same settings to go on with that one."
+                )
+            digests = known["digests"] | digests
+        write_json(note, {"budget": budget, "digests": digests})
+        description = {key: self.data[key] for key in ("train", "val", "names")}
+        with replacing(self.folder / "data.yaml") as temporary:
+            temporary.write_text(yaml.safe_dump({"path": str(self.data["path"]), **description}))
+
+    def runs(self) -> list[Run]:
+        """The finished trainings, seed by seed."""
+        return [Run.load(record) for _, _, record in self._plan() if record.is_file()]
+
+    def train_missing(self, device: str | None = None) -> Iterator[Progress]:
+        """Do the trainings that are not done yet, all models with one seed before the next seed.
+
+        Args:
+            device: As ultralytics names devices; None lets it choose.
+
+        Yields:
+            After each training, how far the comparison is.
+        """
+        plan = list(self._plan())
+        missing = [entry for entry in plan if not entry[2].is_file()]
+        for index, (candidate, seed, record) in enumerate(missing, start=1):
+            run = self._train(candidate, seed, record.parent, device)
+            run.save(record)
+            left = [other.name for other, _, _ in missing[index:]]
+            yield Progress(run, len(plan) - len(left), len(plan), _seconds(left, self.runs()))
+
+    def measure_costs(self, device: str | None = None) -> dict[str, Cost]:
+        """Parameters, operations and latency of each model that has a finished training.
+
+        Args:
+            device: As in :meth:`train_missing`.
+        """
+        from ultralytics.utils.torch_utils import select_device
+
+        first = {run.model: run for run in reversed(self.runs())}
+        where = select_device(device or "", verbose=False)
+        networks = {}
+        with _quiet_ultralytics():
+            for candidate in self.candidates:
+                if run := first.get(candidate.name):
+                    weights = self._folder(candidate, run.seed) / "weights" / "last.pt"
+                    network = load_detector(weights).model.float().eval()
+                    if getattr(network, "end2end", run.end_to_end) != run.end_to_end:
+                        network.end2end = run.end_to_end
+                    networks[candidate.name] = network.fuse(verbose=False).to(where), candidate.imgsz
+            return measure_costs(networks)
+
+    def _plan(self) -> Iterator[tuple[Candidate, int, Path]]:
+        """Every training of the comparison and the file that records its end."""
+        for seed in self._seeds:
+            for candidate in self.candidates:
+                yield candidate, seed, self._folder(candidate, seed) / "run.json"
+
+    def _folder(self, candidate: Candidate, seed: int) -> Path:
+        return self.folder / "runs" / candidate.name / f"seed-{seed}"
+
+    def _train(self, candidate: Candidate, seed: int, folder: Path, device: str | None) -> Run:
+        data = self.folder / "data.yaml"
+        start = time.monotonic()
+        with _quiet_ultralytics():
+            train(candidate, seed, self.budget, data, folder, device)
+            measured = evaluate(candidate, self.budget, data, folder, device, self.truth)
+        gc.collect()
+        seconds = time.monotonic() - start
+        return Run(candidate.name, seed, seconds=seconds, versions=_versions(), **measured)
+
+
+def _duration(seconds: float) -> str:
+    return str(timedelta(seconds=round(seconds)))
+
+
+def _absolute(source: str | None) -> Any:
+    """The absolute path of a file; anything else is a name that ultralytics knows, and stays."""
+    return str(Path(source).resolve()) if source and Path(source).is_file() else source
+
+
+def _digest_start(weights: str) -> str:
+    if Path(weights).suffix != ".pt":
+        raise InputError(f"{weights} cannot be started from: the start weights must be a .pt file.")
+    return digest_model(weights)
+
+
+def _seconds(left: Sequence[str], done: Sequence[Run]) -> float:
+    """Time that trainings of these models will take, going by those that are done."""
+    anyone = [run.seconds for run in done]
+    return sum(np.median([run.seconds for run in done if run.model == name] or anyone) for name in left)
+
+
+def _versions() -> dict[str, str]:
+    return {package: version(package) for package in ("convattn", "ultralytics", "torch")}
+
+
+@contextmanager
+def _quiet_ultralytics() -> Iterator[None]:
+    """Let ultralytics say only what is wrong."""
+    from ultralytics.utils import LOGGER
+
+    level = LOGGER.level
+    LOGGER.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        LOGGER.setLevel(level)

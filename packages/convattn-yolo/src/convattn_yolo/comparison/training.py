@@ -1,0 +1,322 @@
+"""One training of a comparison, and what is measured of it."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from convattn.errors import InputError
+from convattn.files import replacing
+from convattn_yolo.comparison.accuracy import average_precision, image_key
+
+__all__ = [
+    "Budget",
+    "Candidate",
+    "Run",
+    "digest",
+    "digest_model",
+    "evaluate",
+    "find_candidate",
+    "load_detector",
+    "train",
+    "write_json",
+]
+
+Example = dict[str, list[list[float]]]
+"""Image file to boxes: left, top, right, bottom in pixels of the image, class, score."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What all trainings of a comparison have in common, so that only the model and the seed differ.
+
+    Attributes:
+        data: The data.yaml.
+        weights: Weights that every model built from a YAML starts from, as far as they fit; None starts at
+            random.
+        epochs: Number of epochs; there is no early stop.
+        imgsz: Side of the training images in pixels.
+        batch: Images a step.
+        optimizer: An optimizer that ultralytics knows. ``auto`` chooses by the size of the data set and the
+            number of epochs, so it chooses the same for every model.
+        lr0: Initial learning rate; ``auto`` chooses its own.
+        workers: Processes that load images; ultralytics uses none on a CPU.
+    """
+
+    data: str
+    weights: str | None = None
+    epochs: int = 100
+    imgsz: int = 640
+    batch: int = 16
+    optimizer: str = "auto"
+    lr0: float = 0.01
+    workers: int = 0
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A model that takes part.
+
+    Attributes:
+        name: What the report calls it.
+        source: The YAML name or weights file.
+        imgsz: Side of its images in pixels.
+        digest: SHA-256 of what the source held, to notice when it has changed between two calls.
+    """
+
+    name: str
+    source: str
+    imgsz: int
+    digest: str
+
+
+@dataclass(frozen=True)
+class Run:
+    """One finished training.
+
+    Attributes:
+        model: Name of the candidate.
+        seed: The seed that its pairs have in common.
+        metrics: A value in [0, 1] for each of ``accuracy.METRICS``; NaN where there is no such object.
+        seconds: How long it took from the start, or from the last time it was taken up again.
+        resumed: Whether it was interrupted and taken up again.
+        optimizer: The optimizer that was used, and its initial learning rate.
+        end_to_end: Whether the NMS-free head made the predictions.
+        examples: Detections of some images, with a score of at least 0.25.
+        versions: Software that matters for repeating it.
+    """
+
+    model: str
+    seed: int
+    metrics: dict[str, float]
+    seconds: float
+    resumed: bool
+    optimizer: str
+    end_to_end: bool
+    examples: Example
+    versions: dict[str, str]
+
+    def save(self, file: Path) -> None:
+        """Record it; the file appears whole or not at all."""
+        write_json(file, dataclasses.asdict(self))
+
+    @classmethod
+    def load(cls, file: Path) -> "Run":
+        """Read a record back."""
+        return cls(**json.loads(file.read_text()))
+
+
+def write_json(file: Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON file that appears whole or not at all."""
+    with replacing(file, parents=True) as temporary:
+        temporary.write_text(json.dumps(content, indent=1))
+
+
+def load_detector(source: str | Path) -> Any:
+    """Load an ultralytics detection model from a YAML name or a weights file.
+
+    Raises:
+        InputError: If there is no such model, or it is not for detection.
+    """
+    from ultralytics import YOLO
+
+    try:
+        model = YOLO(str(source))
+    except InputError:
+        raise
+    except Exception as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].replace(" ❌", "").rstrip(".")
+        raise InputError(f"The model {source} cannot be loaded: {reason}.") from error
+    if model.task != "detect":
+        raise InputError(
+            f"{source} is a model for the task {model.task}; only detection models can be compared."
+        )
+    return model
+
+
+def find_candidate(specification: str, imgsz: int) -> Candidate:
+    """Understand how a user names a model.
+
+    Args:
+        specification: A YAML name or a weights file; ``@416`` at its end gives it images of that side in
+            pixels.
+        imgsz: The side where nothing else is said.
+
+    Raises:
+        InputError: As :func:`load_detector`.
+    """
+    source, _, side = specification.rpartition("@")
+    if not (source and side.isdecimal()):
+        source, side = specification, str(imgsz)
+    path = Path(source)
+    # Ultralytics calls every result best.pt or last.pt: there the name of the training says more.
+    training = f"{path.parents[1].name}-" if path.stem in {"best", "last"} and len(path.parents) > 2 else ""
+    name = training + path.stem + (f"@{side}" if int(side) != imgsz else "")
+    return Candidate(name, source, int(side), digest_model(source))
+
+
+def digest_model(source: str) -> str:
+    """SHA-256 of a weights file, or of the layers that a YAML name stands for.
+
+    Raises:
+        InputError: As :func:`load_detector`.
+    """
+    model = load_detector(source)
+    if model.ckpt_path:
+        return hashlib.sha256(Path(model.ckpt_path).read_bytes()).hexdigest()
+    return digest({key: value for key, value in model.model.yaml.items() if key != "yaml_file"})
+
+
+def digest(content: Any) -> str:
+    """SHA-256 of something made of plain Python values."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def train(
+    candidate: Candidate, seed: int, budget: Budget, data: Path, folder: Path, device: str | None
+) -> None:
+    """Train a candidate; go on where an earlier call was interrupted.
+
+    The weights of the last epoch, averaged over the steps, end up in ``folder/weights/last.pt``. The
+    validation images are not looked at on the way, so nothing is chosen by them.
+
+    Args:
+        candidate: What to train.
+        seed: Of its initialisation and of the order and augmentation of the images.
+        budget: What it shares with the others.
+        data: A data.yaml with absolute paths.
+        folder: Where ultralytics puts its results.
+        device: As ultralytics names devices; None lets it choose.
+    """
+    last = folder / "weights" / "last.pt"
+    match _last_epoch(last):
+        case None:
+            _train_from_the_start(candidate, seed, budget, data, folder, device)
+        case epoch if epoch >= 0:
+            load_detector(last).train(resume=True, data=str(data), device=device, save_dir=str(folder))
+
+
+def _last_epoch(last: Path) -> int | None:
+    """The epoch after which a checkpoint was written, from 0; -1: training has ended; None: no checkpoint."""
+    try:
+        return int(torch.load(last, map_location="cpu", weights_only=False)["epoch"])
+    except Exception:  # no file, or one that was cut off while it was written: start over
+        return None
+
+
+def _train_from_the_start(
+    candidate: Candidate, seed: int, budget: Budget, data: Path, folder: Path, device: str | None
+) -> None:
+    torch.manual_seed(seed)  # what the start weights leave random is drawn here, before ultralytics seeds
+    model = load_detector(candidate.source)
+    if budget.weights and Path(candidate.source).suffix != ".pt":
+        model.load(budget.weights)
+    model.train(
+        data=str(data),
+        epochs=budget.epochs,
+        imgsz=candidate.imgsz,
+        batch=budget.batch,
+        optimizer=budget.optimizer,
+        lr0=budget.lr0,
+        workers=budget.workers,
+        seed=seed,
+        deterministic=True,
+        device=device,
+        patience=0,
+        val=False,
+        plots=False,
+        project=str(folder.parent),
+        name=folder.name,
+        exist_ok=True,
+    )
+
+
+def evaluate(
+    candidate: Candidate,
+    budget: Budget,
+    data: Path,
+    folder: Path,
+    device: str | None,
+    truth: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Measure a trained candidate on the validation images.
+
+    Args:
+        candidate: What was trained.
+        budget: What it shares with the others.
+        data: A data.yaml with absolute paths.
+        folder: As in :func:`train`.
+        device: As in :func:`train`.
+        truth: The labels as a COCO annotation dictionary.
+
+    Returns:
+        The fields of :class:`Run` that only the measurement knows.
+
+    Raises:
+        InputError: If ultralytics had to make the batch smaller because the memory did not suffice.
+    """
+    model = load_detector(folder / "weights" / "last.pt")
+    settings = model.ckpt["train_args"]
+    if settings["batch"] != budget.batch:
+        raise InputError(
+            f"{candidate.name} did not fit into memory with batches of {budget.batch}, so the comparison "
+            f"would not be fair: start again with --batch {settings['batch']} in another folder."
+        )
+    seen: dict[str, Any] = {}
+    model.add_callback("on_val_end", lambda validator: seen.update(_read_predictions(validator, truth)))
+    model.val(
+        data=str(data),
+        imgsz=candidate.imgsz,
+        batch=1,  # ultralytics' suppression gives up on what is left of a batch when it takes long
+        workers=budget.workers,
+        device=device,
+        save_json=True,
+        plots=False,
+        verbose=False,
+        project=str(folder),
+        name="val",
+        exist_ok=True,
+    )
+    return {
+        "metrics": average_precision(truth, seen["detections"]),
+        "resumed": bool(settings["resume"]),
+        "optimizer": f"{settings['optimizer']}, initial learning rate {settings['lr0']:.3g}",
+        "end_to_end": seen["end_to_end"],
+        "examples": _examples(truth, seen["detections"]),
+    }
+
+
+def _read_predictions(validator: Any, truth: Mapping[str, Any]) -> dict[str, Any]:
+    """Take the predictions, as COCO results that fit the ground truth, out of ultralytics' validator."""
+    validator.args.save_json = False  # keep it from writing and evaluating them itself
+    image_ids = {image_key(image["file_name"]): image["id"] for image in truth["images"]}
+    detections = [
+        {
+            "image_id": image_ids[image_key(f"{prediction['image_id']}.jpg")],
+            "category_id": validator.class_map.index(prediction["category_id"]),
+            "bbox": prediction["bbox"],
+            "score": prediction["score"],
+        }
+        for prediction in validator.jdict
+    ]
+    return {"detections": detections, "end_to_end": bool(getattr(validator, "end2end", False))}
+
+
+def _examples(truth: Mapping[str, Any], detections: list[dict[str, Any]], count: int = 3) -> Example:
+    """The confident detections of images taken evenly from the list, without looking at the results."""
+    images = truth["images"]
+    chosen = {
+        images[index]["id"]: images[index] for index in {len(images) * i // count for i in range(count)}
+    }
+    boxes: Example = {image["file_name"]: [] for image in chosen.values()}
+    for detection in detections:
+        if detection["image_id"] in chosen and detection["score"] >= 0.25:
+            left, top, width, height = detection["bbox"]
+            box = [left, top, left + width, top + height, detection["category_id"], detection["score"]]
+            boxes[chosen[detection["image_id"]]["file_name"]].append(box)
+    return boxes

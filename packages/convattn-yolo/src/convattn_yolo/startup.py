@@ -1,0 +1,89 @@
+"""Waits for Ultralytics to be imported, then teaches it C3k2_ESC.
+
+An installed convattn runs :func:`start` whenever Python starts, so this module imports nothing that is not
+there by then. The environment variable ``CONVATTN_STARTUP=0`` switches it off; ``import convattn_yolo`` does
+the same at any time.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+TYPE_CHECKING = False  # typing itself takes longer to import than all of this
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from importlib.machinery import ModuleSpec
+    from types import ModuleType
+
+__all__ = ["install", "start"]
+
+
+def start() -> None:
+    """Do :func:`install` unless the environment forbids it."""
+    if os.environ.get("CONVATTN_STARTUP") != "0":
+        install()
+
+
+def install() -> None:
+    """Watch for the modules to be extended and extend those that are already there."""
+    if any(isinstance(finder, _Watcher) for finder in sys.meta_path):
+        return
+    sys.meta_path.insert(0, _Watcher())
+    for name, extend in _EXTENSIONS.items():
+        if name in sys.modules:
+            _safely(extend, sys.modules[name])
+
+
+class _Watcher:
+    """Import finder that finds nothing itself and extends certain modules right after they were executed."""
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if name not in _EXTENSIONS:
+            return None
+        finders = (finder for finder in sys.meta_path if finder is not self and hasattr(finder, "find_spec"))
+        spec = next(filter(None, (finder.find_spec(name, path, target) for finder in finders)), None)
+        if spec is not None and spec.loader is not None:
+            _extend_after_execution(spec.loader, _EXTENSIONS[name])
+        return spec
+
+
+def _extend_after_execution(loader: object, extend: Callable[[ModuleType], None]) -> None:
+    execute = loader.exec_module  # type: ignore[attr-defined]
+
+    def exec_module(module: ModuleType) -> None:
+        execute(module)
+        _safely(extend, module)
+
+    loader.exec_module = exec_module  # type: ignore[attr-defined]
+
+
+def _safely(extend: Callable[[ModuleType], None], module: ModuleType) -> None:
+    """Whatever goes wrong in here must not break the import of somebody else's module."""
+    try:
+        extend(module)
+    except Exception as error:
+        import warnings
+
+        warnings.warn(f"convattn could not extend {module.__name__}: {error}", stacklevel=2)
+
+
+def _extend_tasks(tasks: ModuleType) -> None:
+    from convattn_yolo.registration import register
+
+    register(tasks)
+
+
+def _extend_torchvision(extension: ModuleType) -> None:
+    if {"ultralytics", "lightning", "spandrel"} & sys.modules.keys():  # they import torchvision on their own
+        from convattn_yolo.torchvision_nms import define_nms
+
+        define_nms(extension)
+
+
+_EXTENSIONS: dict[str, Callable[[ModuleType], None]] = {
+    "ultralytics.nn.tasks": _extend_tasks,
+    "torchvision.extension": _extend_torchvision,
+}

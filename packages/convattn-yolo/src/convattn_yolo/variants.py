@@ -1,0 +1,216 @@
+"""Detection networks by name: Ultralytics' own model files with C3k2_ESC in place of some C3k2 rows.
+
+A name is that of an Ultralytics model with ``C3k2_ESC`` in it and at most one word from each of two tables:
+``yolo26n-C3k2_ESC.yaml``, ``yolo26s-seg-C3k2_ESC-neck.yaml``, ``YOLO26-p2-C3k2_ESC-stride8-zero.yaml``. Case,
+and whether ``-`` or ``_`` parts the words, do not matter.
+
+========== ==============================================================================================
+word       meaning
+========== ==============================================================================================
+(none)     every C3k2 row
+stride8    every C3k2 row but those at stride 4, whose maps are the largest and cost the most
+neck       the rows behind the backbone
+finest     the one row that feeds the finest detection level, where small objects are found
+zero       keep C3k2 and add a branch that starts at zero: all stock weights fit, and the start is the stock
+           network
+========== ==============================================================================================
+"""
+
+import os
+import re
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from convattn.errors import InputError
+
+__all__ = ["ROWS", "Variant", "find_file", "generate", "list_bases", "parse_name"]
+
+Rows = list[list[Any]]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What a model's name says.
+
+    Attributes:
+        base: The Ultralytics model without its size, as ``yolo26-seg``.
+        size: One of n, s, m, l, x, or empty where the name has none.
+        rows: A key of :data:`ROWS`.
+        zero: Whether to keep C3k2 and add a branch that starts at zero.
+    """
+
+    base: str
+    size: str = ""
+    rows: str = "all"
+    zero: bool = False
+
+
+def parse_name(name: str | Path) -> Variant | None:
+    """Read a model's name.
+
+    Args:
+        name: File name or path; only its last part counts.
+
+    Returns:
+        The variant, or None where the name is not of this kind. Whether there is such a base or size is not
+        looked at.
+    """
+    stem = Path(name).stem.lower().replace("_", "-")
+    if "c3k2-esc" not in stem:
+        return None
+    family, *words = stem.replace("c3k2-esc", "").strip("-").split("-")
+    match = re.fullmatch(r"(yolov?\d+)([a-z]*)", family)
+    if match is None:
+        return None
+    rows = next((word for word in words if word in ROWS), "all")
+    rest = [word for word in words if word not in ("", rows, "zero")]
+    return Variant("-".join([match[1], *rest]), match[2], rows, "zero" in words)
+
+
+def find_file(name: str | Path, installed: Path, cache: Path) -> Path | None:
+    """The model file that a name with C3k2_ESC in it stands for where no file has that very name.
+
+    That is a file of the same folder whose name differs only in case, in ``-`` and ``_`` or by the size.
+    Where there is none, a bare name is generated.
+
+    Args:
+        name: What the user wrote.
+        installed: Folder of the installed Ultralytics' own model files.
+        cache: Folder for generated files.
+
+    Returns:
+        The file, or None where the file exists or the name is not of this kind.
+
+    Raises:
+        InputError: There is no such model.
+    """
+    path = Path(name)
+    if path.exists() or parse_name(path) is None:
+        return None
+    beside = _file_beside(path)
+    if beside is not None:
+        return beside
+    if path.parent != Path("."):
+        raise InputError(
+            f"There is no file {path}: without its folder, {path.name} is made from Ultralytics' own."
+        )
+    return _write(generate(path.name, installed), cache / path.name)
+
+
+def generate(name: str, installed: Path) -> dict[str, Any]:
+    """Make the model description that a name stands for from the installed Ultralytics' own.
+
+    Args:
+        name: As ``yolo26n-seg-C3k2_ESC-neck.yaml``.
+        installed: Folder of the installed Ultralytics' own model files.
+
+    Returns:
+        The description as a model file holds it.
+
+    Raises:
+        InputError: Ultralytics has no such model, size or task, or the name an unknown variant.
+    """
+    variant = parse_name(name)
+    bases = list_bases(installed)
+    if variant is None or variant.base not in bases:
+        raise InputError(
+            f"{name} is no model that C3k2_ESC can be put into: write one of {', '.join(sorted(bases))}, a "
+            f"size behind its number, -C3k2_ESC, and if you like one of {', '.join(ROWS)}, and zero."
+        )
+    description = yaml.safe_load(bases[variant.base].read_text(encoding="utf-8"))
+    sizes = list(description.get("scales", {}))
+    if variant.size and variant.size not in sizes:
+        raise InputError(
+            f"{name} asks for size {variant.size!r}: {variant.base} comes in {', '.join(sizes)}."
+        )
+    block = "C3k2_ESCBranch" if variant.zero else "C3k2_ESC"
+    chosen = ROWS[variant.rows](description)
+    if not chosen:
+        raise InputError(
+            f"{variant.base} has no C3k2 row for {variant.rows!r}: leave that word out of {name}."
+        )
+    for row in chosen:
+        row[2] = block
+    return description
+
+
+def list_bases(installed: Path) -> dict[str, Path]:
+    """Ultralytics' model files that have C3k2 rows, by name without size."""
+    files = sorted(installed.rglob("yolo[v0-9]*.yaml"))
+    return {file.stem: file for file in files if "C3k2," in file.read_text(encoding="utf-8")}
+
+
+def _rows(description: dict[str, Any]) -> Rows:
+    return [*description["backbone"], *description["head"]]
+
+
+def _all(description: dict[str, Any]) -> Rows:
+    return [row for row in _rows(description) if row[2] == "C3k2"]
+
+
+def _stride8(description: dict[str, Any]) -> Rows:
+    pairs = zip(_rows(description), _strides(description), strict=True)
+    return [row for row, stride in pairs if row[2] == "C3k2" and stride >= 8]
+
+
+def _neck(description: dict[str, Any]) -> Rows:
+    return [row for row in description["head"] if row[2] == "C3k2"]
+
+
+def _finest(description: dict[str, Any]) -> Rows:
+    rows, strides = _rows(description), _strides(description)
+    sources = rows[-1][0]
+    if isinstance(sources, int):
+        return []
+    finest = min(sources, key=lambda source: strides[source])
+    return [rows[finest]] if rows[finest][2] == "C3k2" else []
+
+
+def _strides(description: dict[str, Any]) -> list[float]:
+    """Pixels of the image for each pixel of the row's output, row by row."""
+    strides: list[float] = []
+    for source, _, module, args in _rows(description):
+        first = source if isinstance(source, int) else source[0]
+        stride = strides[first] if strides else 1.0
+        if module == "Conv" and len(args) > 2:
+            stride *= args[2]
+        elif module == "nn.Upsample":
+            stride /= args[1]
+        strides.append(stride)
+    return strides
+
+
+ROWS: dict[str, Callable[[dict[str, Any]], Rows]] = {
+    "all": _all,
+    "stride8": _stride8,
+    "neck": _neck,
+    "finest": _finest,
+}
+
+
+def _file_beside(path: Path) -> Path | None:
+    if not path.parent.is_dir():
+        return None
+    wanted = {_key(path), _key(path, size=False)}
+    files = (file for file in sorted(path.parent.iterdir()) if file.suffix.lower() in {".yaml", ".yml"})
+    found = [file for file in files if _key(file) in wanted]
+    return max(found, key=lambda file: len(file.name), default=None)  # the file of the very size comes first
+
+
+def _key(path: Path, size: bool = True) -> str:
+    stem = path.stem.lower().replace("_", "-")
+    return stem if size else re.sub(r"^(yolov?\d+)[a-z]", r"\1", stem)
+
+
+def _write(description: dict[str, Any], path: Path) -> Path:
+    """Write by way of a temporary file: processes that start together may ask for the same model."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex}.yaml")
+    temporary.write_text(yaml.safe_dump(description, sort_keys=False), encoding="utf-8")
+    os.replace(temporary, path)
+    return path

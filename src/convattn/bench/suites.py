@@ -1,0 +1,145 @@
+"""What can be measured: for each suite, the sides that are set against each other."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from importlib.util import find_spec
+
+from torch import Tensor, nn
+
+from convattn.bench.candidates import FORMS, OURS, Form
+from convattn.bench.networks import OTHERS, network_side
+from convattn.bench.runner import Case, Side
+from convattn.errors import InputError
+from convattn.layers import ConvAttention, LargeKernel, WindowAttention
+
+__all__ = ["SUITES", "Plan"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is asked for; what is None is the suite's own choice.
+
+    Attributes:
+        size: Width and height in pixels: of the map for a layer, of the result for a network, of the image
+            for a detector.
+        sides: Names of layers' forms, networks or detectors; the others are compared with the first.
+        scale: Of the networks.
+        largest: Side of the largest image of the suite scaling.
+        device: As torch names it.
+        quick: Whether sizes are small where none is given.
+    """
+
+    size: tuple[int, int] | None = None
+    sides: Sequence[str] | None = None
+    scale: int = 4
+    largest: int | None = None
+    device: str = "cpu"
+    quick: bool = False
+
+
+def attention(plan: Plan) -> list[Case]:
+    """One window attention layer of ESC in each form."""
+    layer = partial(WindowAttention, 64, 32, 4)
+    forms = {name: form for name, form in FORMS.items() if form.is_available(plan.device)}
+    sides = [_layer(name, layer, plan, form) for name, form in forms.items()]
+    names = plan.sides or [name for name, form in forms.items() if form.backend]
+    return [Case("window attention, 32×32 pixels, 4 heads, 64 channels", _choose(sides, names))]
+
+
+def conv_attention(plan: Plan) -> list[Case]:
+    """One convolutional attention layer of ESC by torch and by us, and the attention that it emulates."""
+    sides = [
+        _layer("torch", _ConvAttention, plan, FORMS["naive"]),
+        _layer("ours", _ConvAttention, plan),
+        _layer("attention", partial(WindowAttention, 64, 32, 4), plan),
+    ]
+    names = plan.sides or [side.name for side in sides]
+    return [Case("convolutional attention, 13×13 pixels, 16 of 64 channels", _choose(sides, names))]
+
+
+def networks(plan: Plan) -> list[Case]:
+    """Whole networks at one size of the result."""
+    width, height = plan.size or ((320, 180) if plan.quick else (1280, 720))
+    if width % plan.scale or height % plan.scale:
+        raise InputError(f"{width}x{height} pixels cannot be the result of a network of scale {plan.scale}.")
+    own = ("esc", "esc@naive", "esc-light", "esc-fp", "esc-nano")
+    names = plan.sides or ("swinir-light", *own, *(name for name in OTHERS if name != "swinir-light"))
+    of_image = plan.scale, width // plan.scale, height // plan.scale
+    sides = [network_side(name, *of_image, device=plan.device) for name in names]
+    return [Case(f"networks ×{plan.scale} to {width}×{height} pixels", sides)]
+
+
+def scaling(plan: Plan) -> list[Case]:
+    """How the cost of a pixel changes with the size of the image."""
+    sizes, largest = [64], plan.largest or (128 if plan.quick else 1024)
+    while 2 * sizes[-1] <= largest:
+        sizes.append(2 * sizes[-1])
+    return [
+        Case(
+            f"{name} ×{plan.scale}",
+            [
+                network_side(name, plan.scale, size, size, device=plan.device, label=f"{size}×{size}")
+                for size in sizes
+            ],
+        )
+        for name in plan.sides or ("esc",)
+    ]
+
+
+def detector(plan: Plan) -> list[Case]:
+    """YOLO26n with C3k2_ESC blocks against the stock network, fused."""
+    if not find_spec("ultralytics"):
+        raise InputError('Detectors need Ultralytics, which is missing: pip install "convattn[yolo]".')
+    width, height = plan.size or ((160, 160) if plan.quick else (640, 640))
+    if width % 32 or height % 32:
+        raise InputError(f"A detector takes images whose sides are multiples of 32, not {width}x{height}.")
+    variants = ("", "-stride8", "-neck", "-neck-zero", "-finest-zero")
+    names = plan.sides or ("yolo26n", *(f"yolo26n-C3k2_ESC{variant}" for variant in variants))
+    for name in names:
+        _detector(name)
+    sides = [Side(name, partial(_detector, name), (1, 3, height, width), height * width) for name in names]
+    return [Case(f"detectors on {width}×{height} pixels", sides)]
+
+
+SUITES: dict[str, Callable[[Plan], list[Case]]] = {
+    "attention": attention,
+    "conv-attention": conv_attention,
+    "networks": networks,
+    "detector": detector,
+    "scaling": scaling,
+}
+"""Name to what makes the cases of a plan."""
+
+
+class _ConvAttention(nn.Module):
+    """The layer with a large kernel of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.large_kernel = LargeKernel(16)
+        self.attention = ConvAttention(64, 16)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.attention(x, self.large_kernel())
+
+
+def _layer(name: str, build: Callable[[], nn.Module], plan: Plan, form: Form = OURS) -> Side:
+    width, height = plan.size or ((96, 96) if plan.quick else (288, 288))
+    return Side(name, build, (1, 64, height, width), height * width, form)
+
+
+def _choose(sides: list[Side], names: Sequence[str]) -> list[Side]:
+    """The sides of these names, in this order."""
+    known = {side.name: side for side in sides}
+    for name in names:
+        if name not in known:
+            raise InputError(f"There is no side {name!r} here to measure; there are {', '.join(known)}.")
+    return [known[name] for name in names]
+
+
+def _detector(name: str) -> nn.Module:
+    import convattn_yolo  # noqa: F401 - makes the names known
+    from convattn_yolo.comparison.training import load_detector
+
+    return load_detector(name if "." in name else f"{name}.yaml").model.fuse(verbose=False)

@@ -1,0 +1,88 @@
+"""Transparency: no color leaks out of what cannot be seen, and no ringing makes solid things porous."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from convattn.images.lazy_image import Map, Region, local
+
+__all__ = ["extremes_around", "fill_transparent", "fill_transparent_map", "limit_to_neighbors"]
+
+_HALVINGS = 5
+_COARSE = 2**_HALVINGS  # side of the squares of which colors are kept for the whole of a large image
+
+
+def fill_transparent(color: Tensor, alpha: Tensor) -> Tensor:
+    """Give fully transparent pixels the colors around them, so that what they held leaks nowhere.
+
+    Args:
+        color: (N, C, H, W), not multiplied by alpha.
+        alpha: (N, 1, H, W) in [0, 1].
+
+    Returns:
+        Colors of the same shape; wherever alpha is not 0 they are those that were given.
+    """
+    return torch.where(alpha > 0, color, _fill(color * alpha, alpha))
+
+
+def fill_transparent_map(color: Map, alpha: Map) -> Map:
+    """As :func:`fill_transparent`, region by region: the whole is looked at in coarse squares only.
+
+    Args:
+        color: (1, C, H, W), not multiplied by alpha.
+        alpha: (1, 1, H, W) in [0, 1].
+    """
+    height, width = alpha.size
+    strips = [(slice(top, min(top + _COARSE, height)), slice(0, width)) for top in range(0, height, _COARSE)]
+    rows = [_halved(color.read(strip) * alpha.read(strip), alpha.read(strip), _HALVINGS) for strip in strips]
+    coarse = _fill(*(torch.cat(strips, 2) for strips in zip(*rows, strict=True)))
+
+    def squares(region: Region) -> Tensor:
+        rows, columns = (slice(side.start // _COARSE, -(-side.stop // _COARSE)) for side in region)
+        return coarse[:, :, rows, columns]
+
+    def fill(color: Tensor, alpha: Tensor, coarse: Tensor) -> Tensor:
+        return torch.where(alpha > 0, color, _fill(color * alpha, alpha, coarse))
+
+    return local(fill, color, alpha, Map(alpha.size, squares), window=_COARSE)
+
+
+def _fill(weighted: Tensor, weight: Tensor, coarsest: Tensor | None = None) -> Tensor:
+    """Weighted colors over their weight, or over that of the smallest square around, of 2, 4, 8 … pixels.
+
+    Args:
+        weighted: Colors times their weight.
+        weight: Of the colors.
+        coarsest: What is known already of squares of some size.
+    """
+    if coarsest is not None and coarsest.shape[2:] == weight.shape[2:]:
+        return coarsest
+    coarse = torch.zeros_like(weighted)
+    if max(weight.shape[2:]) > 1:
+        coarse = F.interpolate(_fill(*_halved(weighted, weight), coarsest), scale_factor=2)
+        coarse = coarse[:, :, : weight.shape[2], : weight.shape[3]]
+    return torch.where(weight > 0, weighted / weight.clamp(min=1e-30), coarse)
+
+
+def _halved(weighted: Tensor, weight: Tensor, times: int = 1) -> tuple[Tensor, Tensor]:
+    for _ in range(times):
+        weighted, weight = (F.avg_pool2d(x, 2, ceil_mode=True) for x in (weighted, weight))
+    return weighted, weight
+
+
+def limit_to_neighbors(upscaled: Tensor, alpha: Tensor) -> Tensor:
+    """Keep upscaled alpha between the extremes of the 3×3 pixels around each source pixel.
+
+    What is opaque all around stays exactly opaque, and what is clear exactly clear.
+
+    Args:
+        upscaled: (N, 1, H', W').
+        alpha: What it was made of, (N, 1, H, W).
+    """
+    extremes = F.interpolate(extremes_around(alpha), upscaled.shape[2:], mode="nearest-exact")
+    return upscaled.clamp(*extremes.split(1, 1))
+
+
+def extremes_around(alpha: Tensor) -> Tensor:
+    """The lowest and the highest of the 3×3 pixels around each, (N, 2, H, W), of alpha (N, 1, H, W)."""
+    return torch.cat((-F.max_pool2d(-alpha, 3, 1, 1), F.max_pool2d(alpha, 3, 1, 1)), 1)

@@ -1,0 +1,128 @@
+"""By how much images are upscaled: by a scale, or to a size."""
+
+import math
+import re
+from dataclasses import dataclass
+
+from convattn.errors import InputError
+
+__all__ = ["LARGEST_SCALE", "ScaleRequest", "parse_size", "settled"]
+
+LARGEST_SCALE = 30
+"""Beyond this a network of any scale has nothing left to tell from."""
+
+Size = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class ScaleRequest:
+    """By a scale or to a size, each height before width.
+
+    Attributes:
+        scale: How many times higher and wider results are, 1 to :data:`LARGEST_SCALE`.
+        size: Most rows and columns of results, which keep the shape of their images; None is no limit.
+        exact: Whether results have that very size, whatever the shape of their images.
+
+    Raises:
+        InputError: There are a scale and a size, or neither; one is out of range; or ``exact`` lacks a side.
+    """
+
+    scale: tuple[float, float] | None = None
+    size: tuple[int | None, int | None] | None = None
+    exact: bool = False
+
+    def __post_init__(self) -> None:
+        if (self.scale is None) == (self.size is None):
+            raise InputError("Give a scale or a size, one of the two.")
+        for factor in self.scale or ():
+            if not 1 <= factor <= LARGEST_SCALE:
+                raise InputError(f"A scale is a number from 1 to {LARGEST_SCALE}, not {factor:g}.")
+        sides = [side for side in self.size or () if side is not None]
+        if any(side < 1 for side in sides) or (self.size and not sides):
+            raise InputError("A size has at least one pixel each way; give a height, a width, or both.")
+        if self.exact and len(sides) < 2:
+            raise InputError("An exact size is a height and a width; give both.")
+
+    @classmethod
+    def wished(
+        cls,
+        scale: float | tuple[float, float] | None,
+        size: tuple[int | None, int | None] | None = None,
+        exact: bool = False,
+    ) -> "ScaleRequest | None":
+        """What a user asks for, who may give one scale for both directions, or nothing."""
+        if scale is None and size is None:
+            return None
+        return cls((scale, scale) if isinstance(scale, (int, float)) else scale, size, exact)
+
+    @property
+    def whole_scale(self) -> int | None:
+        """The scale, if it is a whole number and the same for height and width."""
+        if self.scale is None or self.scale[0] != self.scale[1] or self.scale[0] % 1:
+            return None
+        return int(self.scale[0])
+
+    def of(self, height: int, width: int) -> Size:
+        """Return height and width of what an image of some height and width becomes.
+
+        Raises:
+            InputError: It would become smaller, or more than :data:`LARGEST_SCALE` times as large.
+        """
+        if self.scale:
+            return _rounded(height * self.scale[0]), _rounded(width * self.scale[1])
+        size = self._fitted(height, width)
+        if not all(n <= m <= LARGEST_SCALE * n for n, m in zip((height, width), size, strict=True)):
+            raise InputError(
+                f"An image of {width}x{height} pixels cannot become one of {size[1]}x{size[0]}: "
+                f"results are 1 to {LARGEST_SCALE} times as large."
+            )
+        return size
+
+    def _fitted(self, height: int, width: int) -> Size:
+        most_rows, most_columns = self.size or (None, None)
+        if self.exact and most_rows and most_columns:
+            return most_rows, most_columns
+        # Compared without division, so that the side that decides comes out exactly.
+        if most_columns is None or (most_rows is not None and most_rows * width <= most_columns * height):
+            return most_rows or 1, max(1, _rounded(width * (most_rows or 1) / height))
+        return max(1, _rounded(height * most_columns / width)), most_columns
+
+    def __str__(self) -> str:
+        if self.scale:
+            return "x".join(f"{factor:g}" for factor in dict.fromkeys(self.scale))
+        height, width = self.size or (None, None)
+        return f"{width or ''}x{height or ''}{' exactly' if self.exact else ''}"
+
+
+def settled(own: int | None, wish: ScaleRequest | None) -> ScaleRequest:
+    """What is wished for, which a network of one scale must have, or its own scale.
+
+    Raises:
+        InputError: There is neither, or the network has another scale.
+    """
+    if wish is None and own is None:
+        raise InputError("This model upscales by any scale; say by which, or to what size.")
+    if wish is None:
+        return ScaleRequest((own, own))  # type: ignore[arg-type]
+    if own and wish.scale and wish.whole_scale != own:
+        raise InputError(
+            f"This model upscales by {own}, not by {wish}; give scale {own}, or a model of any scale such as "
+            "esc-nano-lte."
+        )
+    return wish
+
+
+def parse_size(text: str) -> Size:
+    """Height and width of a text such as 1920x1080, which has the width first.
+
+    Raises:
+        InputError: It is something else.
+    """
+    match = re.fullmatch(r"(\d{1,9})\s*[xX×]\s*(\d{1,9})", text.strip())
+    if not match:
+        raise InputError(f"A size is a width and a height such as 1920x1080, not {text}.")
+    return int(match[2]), int(match[1])
+
+
+def _rounded(x: float) -> int:
+    return math.floor(x + 0.5)

@@ -1,0 +1,207 @@
+"""Many image files at once: which are meant, and where each result goes."""
+
+import glob
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from convattn.errors import InputError
+from convattn.images.io import WRITABLE, check_size, find_images, format_of, read_image, write_image
+from convattn.inference.upscaler import Upscaler
+
+__all__ = ["EXISTING", "Job", "check_existing", "is_wanted", "plan", "upscale_files"]
+
+EXISTING = ("refuse", "skip", "overwrite")
+"""What can be done where a result exists already."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One image to upscale.
+
+    Attributes:
+        source: The file to read.
+        target: The file to write.
+    """
+
+    source: Path
+    target: Path
+
+
+def plan(inputs: Sequence[str], output: str | os.PathLike[str], format: str | None = None) -> list[Job]:
+    """Find the images that are meant and name their results.
+
+    A single file goes to ``output`` itself if that has a suffix. Otherwise ``output`` is a folder: the
+    results have the names of their sources, what lies in a folder keeps its place within it, and where two
+    results would have one name the later one gets a number (``a.png``, ``a-2.png``).
+
+    Args:
+        inputs: Files, folders (with the folders within them) and glob patterns.
+        output: A file or a folder.
+        format: Suffix of the results, with or without the dot; by default that of each source, or png where
+            that format cannot be written.
+
+    Raises:
+        InputError: Nothing is found, a result would overwrite a source, or such an output cannot be written.
+    """
+    output = Path(output)
+    sources = _find(inputs, output)
+    suffix = _suffix(format)
+    if _names_a_file(output, inputs):
+        if suffix not in (None, output.suffix.lower()):
+            raise InputError(f"{output} does not end in {suffix}; leave the format out or change the name.")
+        format_of(output)
+        jobs = [Job(sources[0][0], output)]
+    else:
+        jobs = _in_folder(sources, output, suffix)
+    _keep_sources(jobs)
+    return jobs
+
+
+def upscale_files(
+    upscaler: Upscaler,
+    jobs: Sequence[Job],
+    *,
+    quality: int = 95,
+    existing: str = "refuse",
+    progress: Callable[[float], None] = lambda done: None,
+) -> list[InputError]:
+    """Upscale image files, going on with the next where one cannot be upscaled.
+
+    Args:
+        upscaler: What upscales them.
+        jobs: What to read and what to write.
+        quality: 1 to 100, as in :func:`~convattn.images.io.write_image`.
+        existing: One of :data:`EXISTING`: a result that exists already counts as failed, is passed over, or
+            is replaced.
+        progress: Called now and then with how many images are done, as a fraction of the last.
+
+    Returns:
+        What went wrong, at most one error an image.
+
+    Raises:
+        InputError: ``existing`` is unknown, or a folder cannot be made or written.
+    """
+    check_existing(existing)
+    for folder in {job.target.parent for job in jobs}:
+        _make_folder(folder)
+    errors = []
+    for number, job in enumerate(jobs):
+        try:
+            _upscale_file(upscaler, job, quality, existing, lambda part: progress(number + part))  # noqa: B023
+        except InputError as error:
+            errors.append(error)
+        progress(number + 1)
+    return errors
+
+
+def check_existing(existing: str) -> None:
+    """Raise an InputError if it is none of :data:`EXISTING`."""
+    if existing not in EXISTING:
+        raise InputError(f"What exists already can be {', '.join(EXISTING)}; {existing} is none of these.")
+
+
+def is_wanted(target: Path, existing: str) -> bool:
+    """Whether to make a result that may exist already; raise an InputError if that is to be refused."""
+    if existing == "refuse" and target.exists():
+        raise InputError(f"{target} exists already; say whether to skip or overwrite what exists.")
+    return existing == "overwrite" or not target.exists()
+
+
+def _upscale_file(
+    upscaler: Upscaler, job: Job, quality: int, existing: str, progress: Callable[[float], None]
+) -> None:
+    if not is_wanted(job.target, existing):
+        return
+    image = read_image(job.source)
+    height, width = image.pixels.shape[:2]
+    check_size(job.target, *upscaler.size_of(height, width))
+    write_image(upscaler(image, progress=progress), job.target, quality=quality)
+
+
+def _find(inputs: Sequence[str], output: Path) -> list[tuple[Path, Path]]:
+    """Each image once, with its place relative to the folder it was found in."""
+    found: dict[Path, Path] = {}
+    for given in inputs:
+        path = Path(given)
+        if path.is_dir():
+            inside = _without_earlier_results(find_images(path), output)
+            found.update((file, file.relative_to(path)) for file in inside)
+        elif path.exists() or not glob.has_magic(given):
+            found[path] = Path(path.name)
+        else:
+            matches = [Path(match) for match in sorted(glob.glob(given, recursive=True))]
+            files = _without_earlier_results((match for match in matches if match.is_file()), output)
+            if not files:
+                raise InputError(f"No file matches {given}.")
+            found.update((file, Path(file.name)) for file in files)
+    if not found:
+        raise InputError(f"There is no image in {', '.join(inputs)} outside of the output folder {output}.")
+    return list(found.items())
+
+
+def _without_earlier_results(files: Iterable[Path], output: Path) -> list[Path]:
+    """A search does not take what lies in the output folder."""
+    folder = output.resolve()
+    return [file for file in files if folder not in file.resolve().parents]
+
+
+def _suffix(format: str | None) -> str | None:
+    if format is None:
+        return None
+    suffix = "." + format.lower().removeprefix(".")
+    if suffix not in WRITABLE:
+        choices = ", ".join(known.removeprefix(".") for known in WRITABLE)
+        raise InputError(f"The format {format} cannot be written; choose {choices}.")
+    return suffix
+
+
+def _names_a_file(output: Path, inputs: Sequence[str]) -> bool:
+    """Whether the output is one file, not a folder."""
+    if output.is_dir():
+        return False
+    first = Path(inputs[0])
+    if len(inputs) == 1 and not first.is_dir() and (first.exists() or not glob.has_magic(inputs[0])):
+        return bool(output.suffix)
+    if output.suffix.lower() in WRITABLE:
+        raise InputError(f"Several images cannot all become {output}; give a folder instead.")
+    return False
+
+
+def _in_folder(sources: list[tuple[Path, Path]], folder: Path, suffix: str | None) -> list[Job]:
+    jobs, taken = [], set()
+    for source, place in sources:
+        own = source.suffix if source.suffix.lower() in WRITABLE else ".png"
+        target = first = folder / place.with_suffix(suffix or own)
+        number = 2
+        while str(target).casefold() in taken:  # many file systems do not tell A.png from a.png
+            target = first.with_stem(f"{first.stem}-{number}")
+            number += 1
+        taken.add(str(target).casefold())
+        jobs.append(Job(source, target))
+    return jobs
+
+
+def _keep_sources(jobs: list[Job]) -> None:
+    """No result may take the place of any source, by whatever name."""
+    sources = {_identity(job.source) for job in jobs if job.source.exists()}
+    for job in jobs:
+        if job.target.exists() and _identity(job.target) in sources:
+            raise InputError(f"The result would overwrite the input {job.target}; choose another output.")
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_dev, status.st_ino
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"The output folder {folder} cannot be made: {error.strerror}.") from error
+    if not os.access(folder, os.W_OK):
+        raise InputError(
+            f"The output folder {folder} cannot be written; choose another or change its rights."
+        )

@@ -1,0 +1,27 @@
+"""The operators by compiled kernels, for inference on a CPU in float32 and bfloat16."""
+
+from convattn.ops.cpu.operators import (
+    conv_attention,
+    convolution,
+    disabled,
+    feed_forward,
+    is_available,
+    is_supported,
+    predicted_conv_attention,
+    register,
+    window_attention,
+    window_self_attention,
+)
+
+__all__ = [
+    "conv_attention",
+    "convolution",
+    "disabled",
+    "feed_forward",
+    "is_available",
+    "is_supported",
+    "predicted_conv_attention",
+    "register",
+    "window_attention",
+    "window_self_attention",
+]

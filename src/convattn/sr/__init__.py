@@ -1,1 +1,0 @@
-"""convattn.sr"""

@@ -1,0 +1,16 @@
+"""Training of the super-resolution networks: each kind of network by its own recipe and its own loss."""
+
+from convattn.errors import InputError
+
+try:
+    import lightning  # noqa: F401
+    import rich.progress  # noqa: F401
+except ImportError as error:
+    raise InputError(
+        'Training needs more packages; install them with: pip install "convattn[train]".'
+    ) from error
+
+from convattn.training.classic import Training
+from convattn.training.run import train
+
+__all__ = ["Training", "train"]

@@ -1,0 +1,63 @@
+"""Adversarial training for images with real-world faults (stage 2 of ESC-Real)."""
+
+import itertools
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from convattn.models.discriminator import Discriminator, adversarial_loss
+from convattn.training.config import Recipe
+from convattn.training.data import ImageFolder
+from convattn.training.perceptual import PerceptualLoss, vgg19_weights
+from convattn.training.real_world import Patches, RealTraining
+
+__all__ = ["AdversarialTraining"]
+
+
+class AdversarialTraining(RealTraining):
+    """A network in training against a discriminator, besides the absolute error and a perceptual loss.
+
+    Both networks learn in the same step: the discriminator from what the network made before the step, as it
+    would if its own step came second. So the one optimizer, which treats each weight by itself, is the two of
+    the paper.
+
+    Raises:
+        InputError: The perceptual loss has a weight, but VGG19 is not to be had.
+    """
+
+    def __init__(self, recipe: Recipe, network: nn.Module, images: ImageFolder) -> None:
+        super().__init__(recipe, network, images)
+        self.discriminator = Discriminator(recipe.discriminator)
+        self.perceptual = PerceptualLoss(vgg19_weights(recipe.vgg)) if recipe.perceptual else None
+
+    def trainable_parameters(self) -> Iterator[nn.Parameter]:
+        """Return the weights of both networks."""
+        return itertools.chain(super().trainable_parameters(), self.discriminator.parameters())
+
+    def loss(self, batch: Patches) -> Tensor:
+        """Return the sum of the network's losses and the discriminator's."""
+        low, high = batch
+        made = self.network(low)
+        parts = {"pixel": F.l1_loss(made, high)}
+        if self.perceptual:
+            parts["perceptual"] = self.recipe.perceptual * self.perceptual(made, high)
+        with _frozen(self.discriminator):
+            deceived = adversarial_loss(self.discriminator(made), real=True)
+        parts["adversarial"] = self.recipe.adversarial * deceived
+        on_real = adversarial_loss(self.discriminator(high), real=True)
+        on_made = adversarial_loss(self.discriminator(made.detach()), real=False)
+        parts["discriminator"] = on_real + on_made
+        self.log_dict(parts)
+        return sum(parts.values(), start=low.new_zeros(()))
+
+
+@contextmanager
+def _frozen(module: nn.Module) -> Iterator[None]:
+    """Let gradients pass through a module within, but none reach its parameters."""
+    module.requires_grad_(False)
+    try:
+        yield
+    finally:
+        module.requires_grad_(True)

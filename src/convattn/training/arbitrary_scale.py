@@ -1,0 +1,55 @@
+"""Training of the networks of any scale: L1 loss at points of images, each shrunken by a scale of its own.
+
+Source: Lee and Jin, "Local Texture Estimator for Implicit Representation Function", CVPR 2022, section 4.
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from convattn.images.resize import resize_bicubic
+from convattn.training.classic import Training
+from convattn.training.config import Recipe
+from convattn.training.data import MARGIN, ImageFolder, PatchStream, Queries, QueryStream
+
+__all__ = ["AnyScaleTraining"]
+
+
+class AnyScaleTraining(Training):
+    """Training of :class:`~convattn.models.networks.ESCLTE`; see :class:`Training`."""
+
+    stream_type = QueryStream
+
+    def __init__(self, recipe: Recipe, network: nn.Module, images: ImageFolder) -> None:
+        super().__init__(recipe, network, images)
+        if recipe.compile:
+            features: Any = network.features
+            features.compile()
+
+    @classmethod
+    def smallest_image(cls, recipe: Recipe) -> int:
+        """The least height and width of an image that a patch with its margin can be cut from."""
+        return recipe.scale * (recipe.patch + 2 * MARGIN)
+
+    def stream(self, **settings: int) -> PatchStream:
+        """The endless stream of :class:`~convattn.training.data.Queries`."""
+        return super().stream(queries=self.recipe.queries, **settings)
+
+    def make_pair(self, batch: Queries) -> Queries:
+        """Bring colors to [0, 1]."""
+        low = batch.low.contiguous(memory_format=torch.channels_last).float() / 255
+        return batch._replace(low=low, colors=batch.colors.float() / 255)
+
+    def loss(self, batch: Queries) -> Tensor:
+        """Return the mean absolute error on RGB at the points."""
+        network: Any = self.network
+        colors = network.query(network.encode(batch.low), batch.rows, batch.columns, batch.cell)
+        return F.l1_loss(colors, batch.colors)
+
+    def samples(self, batch: Queries, count: int) -> list[Tensor]:
+        """Images to look at, at the largest scale: bicubic, and as the average makes them."""
+        low = batch.low[:count]
+        size = self.recipe.scale * low.shape[2], self.recipe.scale * low.shape[3]
+        return [resize_bicubic(low, size=size), self.average.module(low, size)]

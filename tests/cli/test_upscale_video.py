@@ -1,0 +1,129 @@
+"""``convattn upscale`` of videos and animations, with a network that nobody trained."""
+
+import re
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from convattn.cli.video import is_video
+from convattn.images.io import Image, write_image
+
+av = pytest.importorskip("av")
+
+from convattn.video.animation import Animation, read_animation, write_animation  # noqa: E402
+
+
+def frames(count=3):
+    return np.random.default_rng(0).integers(0, 255, (count, 12, 16, 4), np.uint8)
+
+
+def make_clip(path):
+    with av.open(str(path), "w") as video:
+        stream = video.add_stream("libx264", rate=25)
+        stream.height, stream.width, stream.pix_fmt = 12, 16, "yuv420p"
+        stream.codec_context.time_base = Fraction(1, 25)
+        for number, pixels in enumerate(frames(5)):
+            frame = av.VideoFrame.from_ndarray(pixels, "rgba")
+            frame.pts, frame.time_base = number, Fraction(1, 25)
+            video.mux(stream.encode(frame))
+        video.mux(stream.encode(None))
+
+
+def look_of(path):
+    with av.open(str(path)) as video:
+        stream = video.streams.video[0]
+        return stream.codec_context.name, (stream.width, stream.height), sum(1 for _ in video.decode(stream))
+
+
+def test_a_video(upscale, tmp_path):
+    make_clip("clip.mp4")
+    assert upscale("clip.mp4", "-o", "big.mp4") == (0, "")
+    assert look_of("big.mp4") == ("h264", (32, 24), 5)
+    assert upscale("clip.mp4", "-o", "b.mp4", "--codec", "hevc", "--crf", "30", "--batch", "2") == (0, "")
+    assert look_of("b.mp4") == ("hevc", (32, 24), 5)
+
+
+def test_a_video_into_a_folder(upscale, tmp_path):
+    make_clip("clip.mp4")
+    status, said = upscale("clip.mp4", "-o", "frames/", "--output-format", "webp")
+    assert (status, said) == (0, "Note: clip.mp4 has 25 frames a second.\n")
+    assert [path.name for path in sorted((tmp_path / "frames").iterdir())] == [
+        f"00000{number}.webp" for number in range(1, 6)
+    ]
+    assert upscale("frames", "-o", "video.mkv", "--existing", "skip") == (0, "")
+    assert look_of("video.mkv")[1:] == ((64, 48), 5)
+
+
+def test_a_folder_of_frames(upscale):
+    for number, pixels in enumerate(frames()):
+        write_image(Image(pixels), f"in/{number}.png")
+    status, said = upscale("in", "-o", "video.mkv", "--fps", "5")
+    assert status == 0
+    assert re.fullmatch(r"Note: in/0\.png is partly transparent; the result is not, .*\n", said)
+    assert look_of("video.mkv")[2] == 3
+
+
+def test_animations_to_animations_and_to_video(upscale):
+    write_animation(Animation(frames(), [50, 100, 70]), "a.gif")
+    for target in ("b.gif", "b.webp", "b.apng"):
+        assert upscale("a.gif", "-o", target) == (0, "")
+        assert read_animation(target).delays == [50, 100, 70]
+    assert upscale("a.gif", "-o", "b.mp4") == (
+        0,
+        "Note: a.gif is partly transparent; the video shows it on white.\n",
+    )
+    assert look_of("b.mp4")[1:] == ((32, 24), 3)
+
+
+def test_what_exists_is_refused_kept_or_replaced(upscale, tmp_path):
+    make_clip("clip.mp4")
+    (tmp_path / "big.mp4").write_bytes(b"mine")
+    status, said = upscale("clip.mp4", "-o", "big.mp4")
+    assert (status, "exists already" in said) == (1, True)
+    assert upscale("clip.mp4", "-o", "big.mp4", "--existing", "skip") == (0, "")
+    assert (tmp_path / "big.mp4").read_bytes() == b"mine"
+    assert upscale("clip.mp4", "-o", "big.mp4", "--existing", "overwrite") == (0, "")
+    assert look_of("big.mp4")[2] == 5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("absent.mp4", "-o", "big.mp4"), "There is no file absent.mp4"),
+        (("clip.mp4", "other.mp4", "-o", "out"), "by itself"),
+        (("clip.mp4", "-o", "big.png"), "videos end in"),
+        (("clip.mp4", "-o", "big.mkv", "--output-format", "png"), "leave the format out"),
+        (("clip.mp4", "-o", "empty", "--output-format", "bmp"), "must end in"),
+        (("clip.mp4", "-o", "big.mp4", "--codec", "nonsense"), "no video codec nonsense"),
+        (("empty", "-o", "big.mp4"), "no images"),
+    ],
+)
+def test_what_cannot_be_done_is_one_sentence(upscale, tmp_path, arguments, said):
+    make_clip("clip.mp4")
+    (tmp_path / "empty").mkdir()
+    status, error = upscale(*arguments)
+    assert status == 1
+    assert said in error
+    assert error.count("\n") == 1
+
+
+def test_ctrl_c_is_one_sentence(upscale, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    make_clip("clip.mp4")
+    monkeypatch.setattr("convattn.video.upscale_video", interrupted)
+    status, said = upscale("clip.mp4", "-o", "big.mp4")
+    assert status == 1
+    assert "the same command goes on" in said
+    assert said.count("\n") == 1
+
+
+def test_still_images_are_no_video(tmp_path):
+    for kind in ("png", "webp"):
+        write_image(Image(frames()[0]), tmp_path / f"still.{kind}")
+        assert not is_video([str(tmp_path / f"still.{kind}")], tmp_path / f"large.{kind}")
+        write_animation(Animation(frames(), [50, 50, 50]), tmp_path / f"moving.{kind}")
+        assert is_video([str(tmp_path / f"moving.{kind}")], tmp_path / f"large.{kind}")
+    assert not is_video([str(tmp_path)], tmp_path / "out")

@@ -1,0 +1,87 @@
+import os
+
+import pytest
+
+from convattn.errors import InputError
+from convattn.inference.batch_jobs import plan
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A folder to be in, with empty files by the names of images."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.png", "a.jpg", "A.webp", "deep/a.png", "deep/b.gif", "deep/deeper/c.tif"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True, parents=True)
+        path.touch()
+    return tmp_path
+
+
+def planned(inputs, output, format=None):
+    return {job.source.as_posix(): job.target.as_posix() for job in plan(inputs, output, format)}
+
+
+@pytest.mark.parametrize(
+    ("inputs", "output", "format", "expected"),
+    [
+        (["a.png"], "b.jpg", None, {"a.png": "b.jpg"}),
+        (["a.png"], "b.JPG", "jpg", {"a.png": "b.JPG"}),
+        (["a.png"], "new/b.tif", None, {"a.png": "new/b.tif"}),
+        (["a.png"], "out", None, {"a.png": "out/a.png"}),
+        (["a.png"], "deep", "webp", {"a.png": "deep/a.webp"}),
+        (["a.png", "a.jpg"], "out", None, {"a.png": "out/a.png", "a.jpg": "out/a.jpg"}),
+        (["a.png", "a.jpg"], "out", ".PNG", {"a.png": "out/a.png", "a.jpg": "out/a-2.png"}),
+        (["a.png", "./a.png"], "out", None, {"a.png": "out/a.png"}),
+        (["a.jpg", "A.webp"], "out", "png", {"a.jpg": "out/a.png", "A.webp": "out/A-2.png"}),
+        (["a.png", "deep/a.png"], "out", None, {"a.png": "out/a.png", "deep/a.png": "out/a-2.png"}),
+        (["deep/b.gif"], "out", None, {"deep/b.gif": "out/b.png"}),
+        (["a.*"], "out", None, {"a.jpg": "out/a.jpg", "a.png": "out/a.png"}),
+        (["**/*.png"], "out", None, {"a.png": "out/a.png", "deep/a.png": "out/a-2.png"}),
+        (["missing.png", "a.png"], "out", None, {"missing.png": "out/missing.png", "a.png": "out/a.png"}),
+    ],
+)
+def test_names_of_results(folder, inputs, output, format, expected):
+    assert planned(inputs, output, format) == expected
+
+
+def test_what_lies_in_a_folder_keeps_its_place(folder):
+    assert planned(["deep"], "out") == {
+        "deep/a.png": "out/a.png",
+        "deep/b.gif": "out/b.png",
+        "deep/deeper/c.tif": "out/deeper/c.tif",
+    }
+
+
+def test_earlier_results_are_no_inputs(folder):
+    assert not any(source.startswith("deep/") for source in planned(["."], "deep"))
+    with pytest.raises(InputError, match="outside of the output folder"):
+        plan(["deep/deeper"], "deep")
+
+
+def test_a_name_that_looks_like_a_pattern_is_taken_at_its_word(folder):
+    (folder / "a[1].png").touch()
+    assert planned(["a[1].png"], "b.png") == {"a[1].png": "b.png"}
+
+
+@pytest.mark.parametrize(
+    ("inputs", "output", "format", "complaint"),
+    [
+        (["a.png"], "a.png", None, "overwrite the input a.png"),
+        (["a.png"], "link.png", None, "overwrite the input link.png"),
+        (["a.png", "deep/a.png"], ".", None, "overwrite the input a.png"),
+        (["a.jpg", "a.png"], ".", "png", "overwrite the input a.png"),
+        (["deep/b.gif"], "deep/b.gif", None, "must end in .png, .jpg"),
+        (["a.png", "a.jpg"], "b.png", None, "give a folder instead"),
+        (["deep"], "b.png", None, "give a folder instead"),
+        (["a.png"], "b.png", "jpg", "does not end in .jpg"),
+        (["a.png"], "out", "bmp", "bmp cannot be written; choose png, jpg"),
+        (["*.bmp"], "out", None, r"No file matches \*.bmp"),
+        (["empty"], "out", None, "empty holds no images"),
+    ],
+)
+def test_plans_that_cannot_be(folder, inputs, output, format, complaint):
+    os.link("a.png", "link.png")
+    (folder / "empty").mkdir()
+    with pytest.raises(InputError, match=complaint):
+        plan(inputs, output, format)
+    assert not (folder / "out").exists()

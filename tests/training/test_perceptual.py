@@ -1,0 +1,87 @@
+"""The perceptual loss, on random weights in the layout of torchvision's VGG19."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from convattn.errors import InputError
+from convattn.training import perceptual
+from convattn.training.perceptual import PerceptualLoss, vgg19_weights
+
+LAYOUT = "64 64 M 128 128 M 256 256 256 256 M 512 512 512 512 M 512 512 512 512 M"
+
+
+def _torchvision_features():
+    layers, channels = [], 3
+    for word in LAYOUT.split():
+        if word == "M":
+            layers.append(nn.MaxPool2d(2, 2))
+        else:
+            layers += [nn.Conv2d(channels, int(word), 3, padding=1), nn.ReLU(inplace=True)]
+            nn.init.kaiming_normal_(layers[-2].weight)
+            channels = int(word)
+    return nn.Sequential(*layers)
+
+
+@pytest.fixture(scope="module")
+def features():
+    return _torchvision_features()
+
+
+@pytest.fixture(scope="module")
+def file(features, tmp_path_factory):
+    path = tmp_path_factory.mktemp("vgg") / "vgg19.pth"
+    classifier = {"classifier.0.weight": torch.zeros(2, 2)}
+    torch.save({f"features.{key}": value for key, value in features.state_dict().items()} | classifier, path)
+    return path
+
+
+def test_it_is_the_weighted_difference_before_the_relu(features, file):
+    loss = PerceptualLoss(vgg19_weights(str(file)))
+    made, target = torch.rand(2, 1, 3, 16, 20)
+    made.requires_grad_()
+    expected = 0
+    for position, share in {2: 0.1, 7: 0.1, 16: 1, 25: 1, 34: 1}.items():
+        maps = []
+        for x in (made, target):
+            x = (x - torch.tensor([0.485, 0.456, 0.406]).reshape(1, 3, 1, 1)) / torch.tensor(
+                [0.229, 0.224, 0.225]
+            ).reshape(1, 3, 1, 1)
+            maps.append(features[: position + 1](x))
+        expected = expected + share * F.l1_loss(*maps)
+    result = loss(made, target)
+    torch.testing.assert_close(result, expected)
+    torch.testing.assert_close(*(torch.autograd.grad(x, made)[0] for x in (result, expected)))
+    assert loss(target, target) == 0
+
+
+def test_vgg_is_neither_trained_nor_kept(file):
+    loss = PerceptualLoss(vgg19_weights(str(file)))
+    assert not list(loss.parameters())
+    assert not loss.state_dict()
+
+
+def test_without_vgg_a_sentence_says_how_to_get_it(monkeypatch):
+    def offline():
+        raise OSError("no route to host.\nsecond line")
+
+    monkeypatch.setattr(perceptual, "_from_torchvision", offline)
+    with pytest.raises(InputError, match=r"provide \(no route to host\); install torchvision .* vgg=FILE"):
+        vgg19_weights()
+
+
+@pytest.mark.parametrize("content", ["nothing", "rubbish", "other tensors", "wrong shapes", "a list"])
+def test_other_files_are_refused(content, features, tmp_path):
+    path = tmp_path / "file.pth"
+    if content == "rubbish":
+        path.write_bytes(b"rubbish")
+    elif content == "other tensors":
+        torch.save({"features.0.weight": torch.zeros(64, 3, 3, 3)}, path)
+    elif content == "wrong shapes":
+        state = {f"features.{key}": value for key, value in features.state_dict().items()}
+        torch.save(state | {"features.34.bias": torch.zeros(3)}, path)
+    elif content == "a list":
+        torch.save([torch.zeros(3)], path)
+    with pytest.raises(InputError, match="VGG19"):
+        vgg19_weights(str(path))

@@ -1,0 +1,115 @@
+"""Animations: their frames, delays, loops and transparency stay."""
+
+import numpy as np
+import pytest
+import torch.nn.functional as F
+
+from convattn.errors import InputError
+
+pytest.importorskip("av")
+
+from convattn.video.animation import (
+    Animation,
+    read_animation,
+    upscale_animation,
+    write_animation,
+)
+
+DELAYS = [100, 50, 70, 200, 30]
+KINDS = ["gif", "webp", "png", "apng"]
+
+
+def double(x):
+    return F.interpolate(x, scale_factor=2, mode="nearest")
+
+
+@pytest.fixture
+def animation():
+    """A square that moves over nothing, in few colors."""
+    frames = np.zeros((5, 18, 26, 4), np.uint8)
+    for number in range(5):
+        frames[number, 3:12, 3 * number : 3 * number + 9] = (40 * number, 200, 255 - 40 * number, 255)
+    return Animation(frames, DELAYS, loop=3)
+
+
+def shown(animation):
+    """Pixels on grayscale, so that clear ones are all the same."""
+    alpha = animation.frames[..., 3:] / 255
+    return animation.frames[..., :3] * alpha + 128 * (1 - alpha)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_animations_come_back(tmp_path, animation, kind):
+    write_animation(animation, tmp_path / f"a.{kind}", quality=100)
+    back = read_animation(tmp_path / f"a.{kind}")
+    assert (back.delays, back.loop) == (DELAYS, 3)
+    assert np.abs(shown(back) - shown(animation)).max() <= (4 if kind == "gif" else 0)
+
+
+@pytest.mark.parametrize("source", KINDS)
+@pytest.mark.parametrize("target", ["gif", "webp", "png"])
+def test_everything_stays_from_any_kind_to_any_kind(tmp_path, animation, source, target):
+    write_animation(animation, tmp_path / f"a.{source}", quality=100)
+    seen = []
+    upscale_animation(
+        tmp_path / f"a.{source}",
+        tmp_path / f"b.{target}",
+        double,
+        batch=2,
+        quality=100,
+        progress=lambda *step: seen.append(step),
+    )
+    large = read_animation(tmp_path / f"b.{target}")
+    assert (large.delays, large.loop, large.frames.shape) == (DELAYS, 3, (5, 36, 52, 4))
+    assert np.abs(shown(large)[:, ::2, ::2] - shown(animation)).max() <= (
+        8 if "gif" in (source, target) else 0
+    )
+    assert seen == [(2, 5), (4, 5), (5, 5)]
+
+
+def test_equal_frames_are_kept_or_last_as_long(tmp_path, animation):
+    animation.frames[2] = animation.frames[1]
+    for kind in ("gif", "png", "webp"):
+        write_animation(animation, tmp_path / f"a.{kind}")
+        back = read_animation(tmp_path / f"a.{kind}")
+        assert sum(back.delays) == sum(DELAYS)
+        assert len(back.frames) == (4 if kind == "webp" else 5)
+
+
+def test_color_under_what_is_clear_does_not_leak(tmp_path):
+    frames = np.zeros((2, 12, 12, 4), np.uint8)
+    frames[..., :3] = 255, 0, 0  # red where nothing is seen
+    frames[:, 4:8, 4:8] = 0, 0, 255, 255
+    write_animation(Animation(frames, [50, 50]), tmp_path / "a.png")
+
+    def smooth(x):
+        return F.interpolate(x, scale_factor=2, mode="bilinear")
+
+    upscale_animation(tmp_path / "a.png", tmp_path / "b.png", smooth)
+    large = read_animation(tmp_path / "b.png").frames
+    seen = large[large[..., 3] > 0]
+    assert seen[:, 0].max() == 0
+    assert set(large[..., 3][:, ::23, ::23].flatten().tolist()) == {0}
+
+
+@pytest.mark.parametrize("kind", ["gif", "webp", "png"])
+def test_a_cut_off_animation_is_refused(tmp_path, kind):
+    rng = np.random.default_rng(0)
+    frames = rng.integers(0, 255, (6, 40, 40, 4), np.uint8)
+    path = tmp_path / f"a.{kind}"
+    write_animation(Animation(frames, [40] * 6), path)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(InputError):
+        upscale_animation(path, tmp_path / "b.gif", double)
+    assert not (tmp_path / "b.gif").exists()
+
+
+def test_bad_names_are_refused(tmp_path, animation):
+    write_animation(animation, tmp_path / "a.gif")
+    with pytest.raises(InputError, match="animations end in"):
+        upscale_animation(tmp_path / "a.gif", tmp_path / "b.jpg", double)
+    with pytest.raises(InputError, match="There is no file"):
+        upscale_animation(tmp_path / "absent.gif", tmp_path / "b.gif", double)
+    (tmp_path / "text.gif").write_bytes(b"no animation")
+    with pytest.raises(InputError, match="cut off"):
+        upscale_animation(tmp_path / "text.gif", tmp_path / "b.gif", double)

@@ -1,0 +1,148 @@
+"""A video into a folder of images."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from convattn.errors import InputError
+from convattn.images.io import read_image
+
+av = pytest.importorskip("av")
+
+from convattn.video.frames import upscale_to_frames  # noqa: E402
+
+
+def double(x):
+    return F.interpolate(x, scale_factor=2, mode="nearest")
+
+
+def make_video(path, count=5, size=(33, 25), pixel_format="bgr0", rotation=None, transfer=None):
+    """Noise without loss; gives what is in it."""
+    width, height = size
+    pixels = np.random.default_rng(0).integers(0, 255, (count, height, width, 3), np.uint8)
+    with av.open(str(path), "w") as video:
+        stream = video.add_stream("ffv1", rate=25)
+        stream.width, stream.height, stream.pix_fmt = width, height, pixel_format
+        if transfer:
+            stream.codec_context.color_trc = transfer
+        if rotation:
+            stream.set_display_rotation(rotation)
+        for number in range(count):
+            video.mux(stream.encode(av.VideoFrame.from_ndarray(pixels[number], "rgb24")))
+        video.mux(stream.encode(None))
+    return pixels
+
+
+def frames_in(folder):
+    return [read_image(path).pixels for path in sorted(folder.glob("[0-9]*"))]
+
+
+def test_every_frame_becomes_a_image(tmp_path):
+    pixels, seen = make_video(tmp_path / "clip.mkv"), []
+    rate = upscale_to_frames(
+        tmp_path / "clip.mkv", tmp_path / "frames", double, batch=2, progress=seen.append
+    )
+    assert rate == 25
+    assert [path.name for path in sorted((tmp_path / "frames").iterdir())] == [
+        f"00000{number}.png" for number in range(1, 6)
+    ]
+    assert np.array_equal(np.stack(frames_in(tmp_path / "frames"))[:, ::2, ::2], pixels)
+    assert [(step.done, step.total) for step in seen] == [(n, 5) for n in range(1, 6)]
+
+
+@pytest.mark.parametrize(("pixel_format", "dtype"), [("yuv444p", np.uint8), ("yuv444p10le", np.uint16)])
+def test_images_are_as_deep_as_the_video(tmp_path, pixel_format, dtype):
+    make_video(tmp_path / "clip.mkv", 1, pixel_format=pixel_format)
+    upscale_to_frames(tmp_path / "clip.mkv", tmp_path / "frames", double)
+    (image,) = frames_in(tmp_path / "frames")
+    assert image.dtype == dtype
+    largest = np.iinfo(dtype).max
+    with av.open(str(tmp_path / "clip.mkv")) as video:
+        shown = next(video.decode(video=0)).to_ndarray(format="rgb24")
+    assert np.abs(image[::2, ::2] / largest - shown / 255).mean() < 0.02
+
+
+@pytest.mark.parametrize("rotation", [90, 180, -90])
+def test_images_are_upright(tmp_path, rotation):
+    pixels = make_video(tmp_path / "clip.mkv", 1, rotation=rotation)
+    with av.open(str(tmp_path / "clip.mkv")) as video:
+        assert next(video.decode(video=0)).rotation % 360 == rotation % 360  # counterclockwise
+    upscale_to_frames(tmp_path / "clip.mkv", tmp_path / "frames", lambda x: x)
+    assert np.array_equal(frames_in(tmp_path / "frames")[0], np.rot90(pixels[0], rotation // 90))
+
+
+def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path):
+    pixels, folder, calls = make_video(tmp_path / "clip.mkv", 9), tmp_path / "frames", []
+
+    def stops(x):
+        calls.append(len(x))
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return x
+
+    with pytest.raises(KeyboardInterrupt):
+        upscale_to_frames(tmp_path / "clip.mkv", folder, stops, batch=1)
+    finished = len(frames_in(folder))
+    assert 1 <= finished <= 3
+    again = []
+    upscale_to_frames(tmp_path / "clip.mkv", folder, lambda x: again.append(len(x)) or x, batch=2)
+    assert sum(again) == 9 - finished
+    assert np.array_equal(frames_in(folder), pixels)
+    assert not [path for path in folder.iterdir() if path.name.startswith(".")]
+
+
+def test_what_exists_is_refused_kept_or_replaced(tmp_path):
+    pixels, folder = make_video(tmp_path / "clip.mkv"), tmp_path / "frames"
+    upscale_to_frames(tmp_path / "clip.mkv", folder, lambda x: x)
+    (folder / "000003.png").unlink()
+    with pytest.raises(InputError, match="is not empty"):
+        upscale_to_frames(tmp_path / "clip.mkv", folder, lambda x: x)
+    upscale_to_frames(tmp_path / "clip.mkv", folder, torch.zeros_like, existing="skip")
+    assert [image.any() for image in frames_in(folder)] == [True, True, False, True, True]
+    upscale_to_frames(tmp_path / "clip.mkv", folder, lambda x: x, existing="overwrite")
+    assert np.array_equal(frames_in(folder), pixels)
+
+
+def test_other_formats(tmp_path):
+    make_video(tmp_path / "clip.mkv", 2)
+    upscale_to_frames(tmp_path / "clip.mkv", tmp_path / "frames", double, format="JPG")
+    assert [path.suffix for path in (tmp_path / "frames").iterdir()] == [".jpg", ".jpg"]
+    with pytest.raises(InputError, match="must end in"):
+        upscale_to_frames(tmp_path / "clip.mkv", tmp_path / "other", double, format="bmp")
+    assert not (tmp_path / "other").exists()
+
+
+def test_hdr_is_said(tmp_path):
+    make_video(tmp_path / "clip.mkv", 1, pixel_format="yuv444p10le", transfer=16)
+    with pytest.warns(UserWarning, match="is HDR"):
+        upscale_to_frames(tmp_path / "clip.mkv", tmp_path / "frames", double)
+
+
+def test_a_folder_that_cannot_be_is_one_sentence(tmp_path):
+    make_video(tmp_path / "clip.mkv", 1)
+    with pytest.raises(InputError, match="cannot be written"):
+        upscale_to_frames(tmp_path / "clip.mkv", tmp_path / "clip.mkv" / "frames", double)
+
+
+def test_a_full_disk_keeps_what_is_finished(tmp_path):
+    """Files may not grow beyond some kilobytes, which is what a full disk comes to."""
+    resource = pytest.importorskip("resource")
+    make_video(tmp_path / "clip.mkv", 3)
+
+    def third_is_noise(x, seen=[]):  # noqa: B006
+        seen.append(x)
+        return torch.rand(1, 3, 200, 200) if len(seen) == 3 else torch.zeros(1, 3, 200, 200)
+
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, limits[1]))
+    try:
+        with pytest.raises(InputError, match=r"000003.png cannot be written: File too large"):
+            upscale_to_frames(tmp_path / "clip.mkv", tmp_path / "frames", third_is_noise, batch=1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert sorted(path.name for path in (tmp_path / "frames").iterdir()) == [
+        ".unfinished",
+        "000001.png",
+        "000002.png",
+    ]
