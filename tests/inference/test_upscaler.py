@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import convattn
 from convattn.errors import InputError
-from convattn.images.io import write_image
+from convattn.images.io import Image, write_image
 from convattn.inference import devices
 from convattn.inference.upscaler import Upscaler
 from convattn.models.networks import build
