@@ -48,5 +48,5 @@ $(VENV)/.detection: $(VENV)/.package
 	touch $@
 
 $(VENV)/.development: $(VENV)/.torch $(SOURCES)
-	$(PIP_INSTALL) --editable ".[train,video,yolo,export,spandrel,dev]"
+	$(PIP_INSTALL) --editable ".[train,video,export,spandrel,dev]" --editable packages/convattn-yolo
 	touch $@ $(VENV)/.package
