@@ -1,13 +1,16 @@
 """The command line: one thin file a command, no logic."""
 
+import difflib
 import sys
 from importlib.metadata import entry_points
 from typing import Any
 
 import typer
 
+from convattn import __version__
 from convattn.cli.bench import bench
 from convattn.cli.degrade import degrade
+from convattn.cli.doctor import doctor
 from convattn.cli.evaluate import evaluate
 from convattn.cli.export import export
 from convattn.cli.train import train
@@ -16,34 +19,53 @@ from convattn.errors import InputError
 
 __all__ = ["app", "main"]
 
-app = typer.Typer(
-    name="convattn",
-    help="Super-resolution and detection with convolutions that emulate self-attention (ESC).",
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
-app.command()(upscale)
-app.command()(train)
-app.command()(evaluate)
-app.command()(export)
-app.command()(degrade)
-app.command()(bench)
-for _command in entry_points(group="convattn.commands"):  # those of convattn-yolo, where it is installed
-    app.command(_command.name)(_command.load())
+
+def _print_version(requested: bool) -> None:
+    if requested:
+        typer.echo(f"convattn {__version__}")
+        raise typer.Exit
+
+
+def _options(
+    version: bool = typer.Option(
+        False, "--version", help="Show the version and exit.", is_eager=True, callback=_print_version
+    ),
+) -> None:
+    """Upscale images and videos with ESC networks; train, evaluate and export them."""
+
+
+app = typer.Typer(name="convattn", add_completion=False, pretty_exceptions_enable=False)
+app.callback()(_options)
+for command in (upscale, train, evaluate, export, degrade, bench, doctor):
+    app.command()(command)
+for plugin in entry_points(group="convattn.commands"):  # those of convattn-yolo, where it is installed
+    app.command(plugin.name)(plugin.load())
 
 
 _UsageError: Any = typer.BadParameter.__base__  # click's, of which newer versions of typer have their own
 
 
 def main() -> None:
-    """Run the command line; errors become one line and exit status 1, or 2 where the words are no command."""
+    """Run the command line.
+
+    Errors are printed in one line. The exit status is 1 for an error, and 2 for a wrong usage.
+    """
     try:
         sys.exit(app(None if sys.argv[1:] else ["--help"], prog_name="convattn", standalone_mode=False))
     except InputError as error:
         print(f"convattn: {error}", file=sys.stderr)
         sys.exit(1)
     except _UsageError as error:
-        print(f"convattn: {error.format_message().rstrip('.')}; --help tells what fits.", file=sys.stderr)
+        print(f"convattn: {_usage(error.format_message())}", file=sys.stderr)
         sys.exit(2)
     except typer.Abort:
         sys.exit(130)
+
+
+def _usage(message: str) -> str:
+    """A usage error as one line, with the nearest command where the first word is none."""
+    names = [info.name or info.callback.__name__ for info in app.registered_commands if info.callback]
+    word = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
+    near = difflib.get_close_matches(word, names, n=1) if word not in names else []
+    hint = f" Did you mean `convattn {near[0]}`?" if near and "did you mean" not in message.lower() else ""
+    return f"{message.rstrip('.')}.{hint} See convattn --help."

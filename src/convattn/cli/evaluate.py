@@ -10,7 +10,7 @@ import typer
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from convattn.protocol.protocol import Score
+    from convattn.evaluation.protocol import Score
 
 __all__ = ["evaluate"]
 

@@ -1,0 +1,5 @@
+"""Runs the command line: ``python -m convattn``."""
+
+from convattn.cli import main
+
+main()

@@ -1,0 +1,52 @@
+"""What the command line offers before any command."""
+
+import subprocess
+import sys
+
+import pytest
+
+import convattn
+
+
+def test_version(command):
+    ended = command("--version")
+    assert (ended.status, ended.out) == (0, f"convattn {convattn.__version__}\n")
+
+
+def test_runs_as_a_module():
+    done = subprocess.run([sys.executable, "-m", "convattn", "--version"], capture_output=True, text=True)
+    assert done.stdout == f"convattn {convattn.__version__}\n"
+
+
+def test_help_names_every_command(command):
+    ended = command("--help")
+    for name in ("upscale", "train", "evaluate", "export", "degrade", "bench", "doctor", "compare"):
+        assert name in ended.out
+
+
+@pytest.mark.parametrize(("word", "near"), [("upscal", "upscale"), ("trian", "train"), ("doctr", "doctor")])
+def test_a_misspelt_command_gets_a_suggestion(command, word, near):
+    ended = command(word)
+    assert ended.status == 2
+    assert near in ended.err
+    assert ended.err.count("\n") == 1
+
+
+def test_an_unknown_option_is_one_line(command):
+    ended = command("upscale", "x.png", "--sclae", "2")
+    assert ended.status == 2
+    assert ended.err.count("\n") == 1
+    assert "--scale" in ended.err
+
+
+def test_doctor_tells_versions_device_and_kernels(command):
+    ended = command("doctor")
+    assert ended.status == 0
+    for line in (f"convattn     {convattn.__version__}", "device", "CPU kernels", "free memory", "torch"):
+        assert line in ended.out
+
+
+def test_doctor_says_how_to_get_what_is_missing(command, monkeypatch):
+    monkeypatch.setattr("convattn.diagnosis.find_spec", lambda name: None if name == "av" else object())
+    out = " ".join(command("doctor").out.split())
+    assert 'missing: av; pip install "convattn[video]"' in out
