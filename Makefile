@@ -1,5 +1,6 @@
 # make demo   upscale the images in examples/images/ and train a detector on examples/bccd/, into demo-output/
-# make test   lint, types and tests
+# make test   lint, types and tests, with coverage
+# make docs   the documentation, into docs/_build/html
 #
 # PYTHON       the interpreter that builds the environment (3.10 or newer)
 # TORCH_INDEX  a package index to prefer for torch; on Linux without a GPU, PyTorch's CPU index
@@ -13,7 +14,7 @@ BIN := $(VENV)/bin
 SOURCES := pyproject.toml packages/convattn-yolo/pyproject.toml $(wildcard src/convattn/ops/cpu/kernels/*)
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
-.PHONY: demo demo-upscale demo-detect test clean
+.PHONY: demo demo-upscale demo-detect test docs clean
 .DELETE_ON_ERROR:
 
 demo: demo-upscale demo-detect
@@ -28,7 +29,11 @@ test: $(VENV)/.development
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --cov
+
+docs: $(VENV)/.documentation
+	$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet -b html docs docs/_build/html
+	$(BIN)/python tools/check_links.py docs/_build/html README.md README.zh-CN.md
 
 clean:
 	rm -rf $(VENV) demo-output
@@ -49,4 +54,8 @@ $(VENV)/.detection: $(VENV)/.package
 
 $(VENV)/.development: $(VENV)/.torch $(SOURCES)
 	$(PIP_INSTALL) --editable ".[train,video,export,spandrel,dev]" --editable packages/convattn-yolo
+	touch $@ $(VENV)/.package
+
+$(VENV)/.documentation: $(VENV)/.torch $(SOURCES)
+	$(PIP_INSTALL) --editable ".[train,docs]"
 	touch $@ $(VENV)/.package

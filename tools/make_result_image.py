@@ -1,6 +1,6 @@
-"""Draw docs/result.png: a part of an example image upscaled by bicubic interpolation and by esc-nano.
+"""Draw docs/_static/result.png: a part of an example image upscaled by bicubic interpolation and by esc-nano.
 
-python docs/make_result.py
+python tools/make_result_image.py
 """
 
 from pathlib import Path
@@ -26,7 +26,7 @@ def main() -> None:
         pixels = read_image(ROOT / "examples" / "images" / name).pixels[part]
         bicubic = resize_bicubic(torch.from_numpy(pixels.copy()).movedim(-1, 0)[None], SCALE)[0]
         rows.append(np.hstack((bicubic.movedim(0, -1).numpy(), upscale(pixels))))
-    pyvips.Image.new_from_array(np.vstack(rows)).write_to_file(str(ROOT / "docs" / "result.png"))
+    pyvips.Image.new_from_array(np.vstack(rows)).write_to_file(str(ROOT / "docs" / "_static" / "result.png"))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""Draw docs/real.png: low-quality images upscaled by bicubic interpolation, esc-nano and esc-nano-real.
+"""Draw docs/_static/real.png: photos upscaled by bicubic interpolation, esc-nano and esc-nano-real.
 
-python docs/make_real.py
+python tools/make_real_world_image.py
 """
 
 from pathlib import Path
@@ -29,7 +29,7 @@ def main() -> None:
         part = tuple(slice(SCALE * start, SCALE * (start + SIDE)) for start in (top, left))
         rows.append(np.hstack([image[part] for image in large]))
     pyvips.Image.new_from_array(np.vstack(rows)).write_to_file(
-        str(ROOT / "docs" / "real.png"), compression=9, filter="all"
+        str(ROOT / "docs" / "_static" / "real.png"), compression=9, filter="all"
     )
 
 
