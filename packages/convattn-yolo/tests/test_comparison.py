@@ -16,8 +16,18 @@ from torch import nn
 pytest.importorskip("ultralytics")
 
 from convattn.errors import InputError
-from convattn_yolo.comparison import Budget, Comparison, notes, summarize, tables, training, write_report
-from convattn_yolo.comparison.accuracy import average_precision, coco_format, count_by_size, ground_truth
+from convattn_yolo.comparison import (
+    Budget,
+    Comparison,
+    Run,
+    SequentialTest,
+    notes,
+    summarize,
+    tables,
+    training,
+    write_report,
+)
+from convattn_yolo.comparison.accuracy import coco_format, coco_metrics, count_by_size, ground_truth
 from convattn_yolo.comparison.cost import measure_costs
 from convattn_yolo.comparison.dataset import resolve_dataset
 from convattn_yolo.comparison.statistics import paired_difference, student_quantile
@@ -64,6 +74,34 @@ def test_nothing_is_higher_or_lower_where_the_interval_holds_zero(pairs: list[tu
         assert difference.verdict == ("higher" if difference.mean > 0 else "lower")
 
 
+# Ending early
+
+SEEDS = 5
+
+
+@pytest.mark.parametrize(
+    ("differences", "decided"),
+    [
+        ([0.02], False),  # one pair leaves everything open
+        ([0.02, 0.021, 0.019, 0.0205], True),
+        ([-0.02, -0.021, -0.019, -0.0205], True),
+        ([0.0001, -0.0001, 0.0002, 0.0], True),  # nothing that matters
+        ([0.02, 0.05, -0.01, 0.03], False),
+    ],
+)
+def test_a_sequential_test_ends_what_is_decided(differences: list[float], decided: bool) -> None:
+    baseline = [0.3, 0.31, 0.29, 0.3][: len(differences)]
+    assert SequentialTest(SEEDS).is_decided(baseline, np.add(baseline, differences).tolist()) is decided
+
+
+def test_looking_after_every_seed_does_not_raise_false_alarms() -> None:
+    test, draws = SequentialTest(SEEDS, margin=0), np.random.default_rng(1).normal(0, 1, (2000, SEEDS))
+    alarms = [
+        any(test.is_decided([0.0] * n, draw[:n].tolist()) for n in range(2, SEEDS + 1)) for draw in draws
+    ]
+    assert np.mean(alarms) < 0.06
+
+
 # AP by size
 
 
@@ -83,6 +121,7 @@ def _detection(box: tuple[float, float, float, float], score: float = 0.9) -> di
     return {"image_id": 1, "category_id": 0, "bbox": list(box), "score": score}
 
 
+TINY = (100, 10, 9, 7)
 SMALL, MEDIUM, LARGE = (10, 10, 20, 20), (50, 50, 40, 60), (150, 100, 200, 150)
 
 
@@ -98,31 +137,40 @@ def test_labels_become_boxes_in_pixels_of_the_original_image() -> None:
 
 def test_objects_are_counted_by_their_area() -> None:
     truth = _truth(SMALL, SMALL, MEDIUM, (0, 0, 33, 32), (0, 0, 97, 96))
-    assert count_by_size(truth) == {"small": 2, "medium": 2, "large": 1}
+    assert count_by_size(truth) == {"tiny": 0, "small": 2, "medium": 2, "large": 1}
+    assert count_by_size(_truth(SMALL, TINY)) == {"tiny": 1, "small": 2, "medium": 0, "large": 0}
 
 
 def test_average_precision_by_size() -> None:
-    found = average_precision(_truth(SMALL, MEDIUM, LARGE), [_detection(SMALL), _detection(LARGE, 0.8)])
+    found = coco_metrics(_truth(SMALL, MEDIUM, LARGE), [_detection(SMALL), _detection(LARGE, 0.8)])
     # Two of three are found without a mistake: precision is 1 at the recall points 0.00 to 0.66, 0 above.
-    expected = {"AP": 67 / 101, "AP50": 67 / 101, "AP_small": 1, "AP_medium": 0, "AP_large": 1}
-    assert found == pytest.approx(expected)
+    expected = {"AP": 67 / 101, "AP50": 67 / 101, "AP_small": 1, "AP_medium": 0, "AP_large": 1, "AR_small": 1}
+    assert found == pytest.approx(expected | {"AP_tiny": math.nan}, nan_ok=True)
+
+
+def test_tiny_objects_and_the_recall_of_small_ones() -> None:
+    found = coco_metrics(_truth(TINY, SMALL, MEDIUM), [_detection(TINY), _detection(MEDIUM, 0.8)])
+    # One of two small objects is found without a mistake: precision is 1 at the recall points 0.00 to 0.50.
+    assert found["AP_tiny"] == pytest.approx(1)
+    assert found["AP_small"] == pytest.approx(51 / 101)
+    assert found["AR_small"] == pytest.approx(0.5)
 
 
 def test_average_precision_over_overlaps() -> None:
     left, top, width, height = LARGE
     overlap = _detection((left, top, 0.72 * width, height))  # good enough for 0.50, 0.55, 0.60, 0.65 and 0.70
-    found = average_precision(_truth(LARGE), [overlap])
+    found = coco_metrics(_truth(LARGE), [overlap])
     assert (found["AP"], found["AP50"], found["AP_large"]) == pytest.approx((0.5, 1, 0.5))
 
 
 def test_false_positives_of_another_size_do_not_count() -> None:
-    found = average_precision(_truth(SMALL), [_detection(LARGE, 0.95), _detection(SMALL)])
+    found = coco_metrics(_truth(SMALL), [_detection(LARGE, 0.95), _detection(SMALL)])
     assert found["AP_small"] == pytest.approx(1)
     assert found["AP"] == pytest.approx(0.5)
 
 
 def test_without_detections_or_without_objects_of_a_size() -> None:
-    found = average_precision(_truth(SMALL), [])
+    found = coco_metrics(_truth(SMALL), [])
     assert (found["AP"], found["AP_small"]) == (0, 0)
     assert math.isnan(found["AP_large"])
 
@@ -150,7 +198,7 @@ def test_a_relative_path_is_taken_from_the_folder_of_the_data_yaml(
     monkeypatch.chdir(tmp_path)
     data = resolve_dataset(squares)
     assert Path(data["val"]) == squares.parent / "images" / "val"
-    assert count_by_size(ground_truth(data)) == {"small": 3, "medium": 3, "large": 3}
+    assert count_by_size(ground_truth(data)) == {"tiny": 3, "small": 3, "medium": 3, "large": 3}
 
 
 @pytest.mark.parametrize(
@@ -248,12 +296,33 @@ def test_the_report_holds_every_training_and_its_figures(finished: Comparison) -
 
 def test_the_notes_say_what_was_done_and_what_it_cannot_tell(finished: Comparison) -> None:
     text = " ".join(notes(finished, summarize(finished.runs(), finished.measure_costs("cpu"))))
-    assert "3 small, 3 medium, 3 large" in text
+    assert "3 tiny, 3 small, 3 medium, 3 large" in text
     assert "2 paired seeds" in text
     assert "non-maximum suppression (nms=None" in text
     one_seed = summarize([run for run in finished.runs() if run.seed == 0], finished.measure_costs("cpu"))
     assert "One seed gives no interval" in " ".join(notes(finished, one_seed))
     assert all(row[-1] in {"no interval from one seed", "not measured"} for row in tables(one_seed)[1].rows)
+
+
+def test_a_decided_model_needs_no_further_seeds(budget: Budget, tmp_path: Path, finished: Comparison) -> None:
+    shutil.copytree(finished.folder, tmp_path, dirs_exist_ok=True)
+    more = Comparison(MODELS, budget, 4, tmp_path)
+    scores = {"yolo26n": 0.3, "yolo26n@96": 0.35}
+    for run in finished.runs():
+        run.metrics["AP_small"] = scores[run.model] + 1e-6 * run.seed * (run.model == "yolo26n")
+        run.save(tmp_path / "runs" / run.model / f"seed-{run.seed}" / "run.json")
+    assert not list(more.train_missing("cpu", SequentialTest(4)))
+    assert "ended early" in " ".join(
+        notes(more, summarize(more.runs(), more.measure_costs("cpu"), SequentialTest(4)), SequentialTest(4))
+    )
+
+
+def test_records_of_earlier_versions_lack_what_was_not_measured(finished: Comparison, tmp_path: Path) -> None:
+    record = tmp_path / "run.json"
+    run = finished.runs()[0]
+    del run.metrics["AR_small"]
+    run.save(record)
+    assert math.isnan(Run.load(record).metrics["AR_small"])
 
 
 def _weights(comparison: Comparison, training: str) -> torch.Tensor:
@@ -278,7 +347,7 @@ def test_no_image_loses_its_detections_on_a_slow_machine(
 ) -> None:
     """Ultralytics' non-maximum suppression drops what is left of a batch after some seconds."""
     measured = []
-    monkeypatch.setattr(training, "average_precision", lambda _, detections: measured.extend(detections))
+    monkeypatch.setattr(training, "coco_metrics", lambda _, detections: measured.extend(detections))
     monkeypatch.setattr("ultralytics.utils.nms.time", SimpleNamespace(time=count(step=100).__next__))
     folder = finished.folder / "runs" / "yolo26n" / "seed-0"
     data = finished.folder / "data.yaml"

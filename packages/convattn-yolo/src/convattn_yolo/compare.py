@@ -36,6 +36,12 @@ def compare(
     workers: Annotated[int, typer.Option(min=0, help="Processes that load images; always 0 on a CPU.")] = 0,
     device: Annotated[str | None, typer.Option(help="As ultralytics names it: cpu, 0, mps.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads for training.")] = None,
+    stop_early: Annotated[
+        bool, typer.Option(help="Spare a model further seeds once its AP of small objects is decided.")
+    ] = False,
+    margin: Annotated[
+        float, typer.Option(min=0, help="With --stop-early: differences of AP that are too small to matter.")
+    ] = 0.005,
 ) -> None:
     """Train models on your data with paired seeds and the same budget, and say what differences are worth.
 
@@ -44,20 +50,29 @@ def compare(
     import torch
     from rich.console import Console
 
-    from convattn_yolo.comparison import Budget, Comparison, notes, summarize, tables, write_report
+    from convattn_yolo.comparison import (
+        Budget,
+        Comparison,
+        SequentialTest,
+        notes,
+        summarize,
+        tables,
+        write_report,
+    )
 
     if threads:
         torch.set_num_threads(threads)
     console = Console(soft_wrap=True, width=max(Console().width, 200))  # room for the tables
     budget = Budget(data, weights, epochs, imgsz, batch, optimizer, lr0, workers)
     comparison = Comparison(models, budget, seeds, out)
-    for progress in comparison.train_missing(device):
+    test = SequentialTest(seeds, margin=margin) if stop_early else None
+    for progress in comparison.train_missing(device, test):
         console.print(str(progress), highlight=False)
-    summaries = summarize(comparison.runs(), comparison.measure_costs(device))
-    page = write_report(comparison, summaries)
+    summaries = summarize(comparison.runs(), comparison.measure_costs(device), test)
+    page = write_report(comparison, summaries, test)
     for table in tables(summaries):
         console.print(_rich(table))
-    for note in notes(comparison, summaries):
+    for note in notes(comparison, summaries, test):
         console.print(f"• {note}", highlight=False)
     console.print(f"The report is {page}", highlight=False)
 

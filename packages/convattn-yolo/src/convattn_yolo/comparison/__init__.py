@@ -1,6 +1,7 @@
 """Does it help on my data? Paired trainings of detectors, and what they can and cannot tell."""
 
 from convattn_yolo.comparison.report import write_report
+from convattn_yolo.comparison.statistics import SequentialTest
 from convattn_yolo.comparison.study import Comparison, Progress
 from convattn_yolo.comparison.summary import Summary, Table, notes, summarize, tables
 from convattn_yolo.comparison.training import Budget, Candidate, Run
@@ -11,6 +12,7 @@ __all__ = [
     "Comparison",
     "Progress",
     "Run",
+    "SequentialTest",
     "Summary",
     "Table",
     "notes",

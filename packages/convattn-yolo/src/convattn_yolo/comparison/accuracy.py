@@ -1,9 +1,9 @@
-"""Average precision by object size, from YOLO labels and predictions.
+"""Average precision and recall by object size, from YOLO labels and predictions.
 
 The evaluation is COCO's (Lin et al., 2014), computed by faster-coco-eval. Sizes are areas of the labelled
 boxes in pixels of the original images, whatever size the network saw: small up to 32², medium 32² to 96²,
-large from 96². Up to 300 detections an image count, which is what ultralytics keeps, where COCO counts 100:
-crowded images are what this package is for.
+large from 96²; tiny, up to 16², is a part of small and no size of COCO's. Up to 300 detections an image
+count, which is what ultralytics keeps, where COCO counts 100: crowded images are what this package is for.
 """
 
 from collections.abc import Iterable, Mapping
@@ -17,21 +17,22 @@ from convattn.errors import InputError
 __all__ = [
     "METRICS",
     "SIZES",
-    "average_precision",
     "coco_format",
+    "coco_metrics",
     "count_by_size",
     "ground_truth",
     "image_key",
 ]
 
 SIZES: dict[str, tuple[float, float]] = {
+    "tiny": (0, 16**2),
     "small": (0, 32**2),
     "medium": (32**2, 96**2),
     "large": (96**2, 1e10),
 }
 """Areas in square pixels of the original image, both ends included."""
 
-METRICS = ("AP", "AP50", "AP_small", "AP_medium", "AP_large")
+METRICS = ("AP", "AP50", *(f"AP_{size}" for size in SIZES), "AR_small")
 
 _MAX_DETECTIONS = 300
 
@@ -116,8 +117,8 @@ def count_by_size(truth: Mapping[str, Any]) -> dict[str, int]:
     return {size: int(((areas >= low) & (areas <= high)).sum()) for size, (low, high) in SIZES.items()}
 
 
-def average_precision(truth: Mapping[str, Any], detections: list[dict[str, Any]]) -> dict[str, float]:
-    """COCO average precision, over all objects and by their size.
+def coco_metrics(truth: Mapping[str, Any], detections: list[dict[str, Any]]) -> dict[str, float]:
+    """COCO average precision, over all objects and by their size, and the average recall of small objects.
 
     Args:
         truth: A COCO annotation dictionary.
@@ -142,11 +143,13 @@ def average_precision(truth: Mapping[str, Any], detections: list[dict[str, Any]]
     evaluation.accumulate()
     # IoU thresholds × recall points × classes × sizes ("all" first); −1 where a class has no such object.
     precision = np.asarray(evaluation.eval["precision"])[..., -1]
+    recall = np.asarray(evaluation.eval["recall"])[..., -1]  # the same without recall points
     every_size, at_half = precision[..., 0], precision[:1, ..., 0]
-    tables = [every_size, at_half, *np.moveaxis(precision[..., 1:], -1, 0)]
+    small = recall[..., 1 + list(SIZES).index("small")]
+    tables = [every_size, at_half, *np.moveaxis(precision[..., 1:], -1, 0), small]
     return {name: _mean_of_known(table) for name, table in zip(METRICS, tables, strict=True)}
 
 
-def _mean_of_known(precision: np.ndarray) -> float:
-    known = precision[precision > -1]
+def _mean_of_known(table: np.ndarray) -> float:
+    known = table[table > -1]
     return float(known.mean()) if known.size else float("nan")

@@ -22,12 +22,14 @@ class Cost:
         latency: Median time of a forward pass, in milliseconds.
         latency_ratio: Median over the rounds of the time divided by the first network's time in the same
             round.
+        machine: What it was timed on.
     """
 
     parameters: int
     gflops: float
     latency: float
     latency_ratio: float
+    machine: str
 
 
 def measure_costs(networks: Mapping[str, tuple[nn.Module, int]], rounds: int = 30) -> dict[str, Cost]:
@@ -44,15 +46,31 @@ def measure_costs(networks: Mapping[str, tuple[nn.Module, int]], rounds: int = 3
 
     seconds = _alternate(networks, rounds)
     baseline = next(iter(seconds.values()))
+    machine = _machine(next(iter(networks.values()))[0])
     return {
         name: Cost(
             parameters=sum(parameter.numel() for parameter in network.parameters()),
             gflops=float(get_flops(network, side)) or float("nan"),
             latency=1e3 * float(np.median(seconds[name])),
             latency_ratio=timing.ratio(seconds[name], baseline),
+            machine=machine,
         )
         for name, (network, side) in networks.items()
     }
+
+
+def _machine(network: nn.Module) -> str:
+    """The device that a network is on, with the instruction set where it is a CPU."""
+    from ultralytics.utils.torch_utils import get_cpu_info
+
+    device = next(network.parameters()).device
+    if device.type == "cuda":
+        return str(torch.cuda.get_device_name(device))
+    return (
+        f"{get_cpu_info()} ({torch.backends.cpu.get_cpu_capability()})"
+        if device.type == "cpu"
+        else str(device)
+    )
 
 
 @torch.inference_mode()

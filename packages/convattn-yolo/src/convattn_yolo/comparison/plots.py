@@ -9,35 +9,35 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image, ImageOps
 
-from convattn_yolo.comparison.accuracy import METRICS, SIZES
+from convattn_yolo.comparison.accuracy import SIZES
 from convattn_yolo.comparison.summary import Summary
 
 __all__ = ["plot_accuracy_by_latency", "plot_accuracy_by_size", "plot_examples"]
 
 
 def plot_accuracy_by_latency(summaries: Sequence[Summary]) -> Figure:
-    """AP over latency: a small dot for each training, a large one for their mean."""
-    figure = Figure(figsize=(6, 4), layout="constrained")
-    axes = figure.subplots()
-    for index, summary in enumerate(summaries):
-        latency, color = summary.cost.latency, f"C{index}"
-        values = [run.metrics["AP"] for run in summary.runs]
-        axes.scatter([latency] * len(values), values, s=12, color=color, alpha=0.6)
-        axes.scatter([latency], [np.mean(values)], s=70, color=color, label=summary.model)
-    axes.set(xlabel="latency of a forward pass (ms)", ylabel="AP")
-    _finish(axes)
+    """AP and AP of small objects over latency: a small dot for each training, a large one for their mean."""
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    for axes, metric in zip(figure.subplots(1, 2), ("AP", "AP_small"), strict=True):
+        for index, summary in enumerate(summaries):
+            latency, color = summary.cost.latency, f"C{index}"
+            values = [run.metrics[metric] for run in summary.runs]
+            axes.scatter([latency] * len(values), values, s=12, color=color, alpha=0.6)
+            axes.scatter([latency], [np.mean(values)], s=70, color=color, label=summary.model)
+        axes.set(xlabel="latency of a forward pass (ms)", ylabel=metric.replace("_", " "))
+        _finish(axes)
     return figure
 
 
 def plot_accuracy_by_size(summaries: Sequence[Summary]) -> Figure:
-    """AP of small, medium and large objects: a dot for each training, a line for their mean."""
+    """AP by object size: a dot for each training, a line for their mean."""
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()
     step = 0.8 / len(summaries)
     for index, summary in enumerate(summaries):
-        for place, metric in enumerate(METRICS[2:]):
+        for place, size in enumerate(SIZES):
             x = place - 0.4 + step * (index + 0.5)
-            values = [run.metrics[metric] for run in summary.runs]
+            values = [run.metrics[f"AP_{size}"] for run in summary.runs]
             label = summary.model if place == 0 else None
             axes.bar(x, np.mean(values), width=0.9 * step, color=f"C{index}", alpha=0.4, label=label)
             axes.scatter([x] * len(values), values, s=12, color=f"C{index}")

@@ -7,18 +7,22 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, select_autoescape
 
 from convattn_yolo.comparison.plots import plot_accuracy_by_latency, plot_accuracy_by_size, plot_examples
+from convattn_yolo.comparison.statistics import SequentialTest
 from convattn_yolo.comparison.study import Comparison
 from convattn_yolo.comparison.summary import Summary, notes, tables
 
 __all__ = ["write_report"]
 
 
-def write_report(comparison: Comparison, summaries: Sequence[Summary]) -> Path:
+def write_report(
+    comparison: Comparison, summaries: Sequence[Summary], test: SequentialTest | None = None
+) -> Path:
     """Write ``report.html``, its plots and its tables into the comparison's folder.
 
     Args:
         comparison: What was compared.
         summaries: What came out.
+        test: The sequential test that ended the trainings, if there was one.
 
     Returns:
         The web page; it needs no other file.
@@ -28,7 +32,8 @@ def write_report(comparison: Comparison, summaries: Sequence[Summary]) -> Path:
     for table, name in zip(contents, ("models.csv", "differences.csv", "trainings.csv"), strict=True):
         table.save_csv(folder / name)
     captions = {
-        "ap_by_latency.png": "AP against latency: a small dot for each training, a large one for their mean",
+        "ap_by_latency.png": "AP, and AP of small objects, against latency: a small dot for each training, a "
+        "large one for their mean",
         "ap_by_size.png": "AP by object size: a dot for each training, a bar for their mean",
         "examples.png": "Validation images, taken evenly from the list: labels, then detections with a "
         "score of at least 0.25 by the first training of each model",
@@ -50,7 +55,7 @@ def write_report(comparison: Comparison, summaries: Sequence[Summary]) -> Path:
             plots=[
                 (base64.b64encode((folder / name).read_bytes()).decode(), captions[name]) for name in captions
             ],
-            notes=notes(comparison, summaries),
+            notes=notes(comparison, summaries, test),
             versions=summaries[0].runs[0].versions,
         ),
         encoding="utf-8",

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["CONFIDENCE", "PairedDifference", "paired_difference", "student_quantile"]
+__all__ = ["CONFIDENCE", "PairedDifference", "SequentialTest", "paired_difference", "student_quantile"]
 
 CONFIDENCE = 0.95
 
@@ -48,6 +48,43 @@ class PairedDifference:
         if self.high < 0:
             return "lower"
         return "no difference shown"
+
+
+@dataclass(frozen=True)
+class SequentialTest:
+    """Ends the trainings of a model once further seeds can hardly change the verdict on it.
+
+    The interval of the paired difference is looked at after every seed from the second on. Each is as wide as
+    Bonferroni's correction for that many looks makes it, so that with probability :data:`CONFIDENCE` all of
+    them hold the true difference, whenever the trainings end.
+
+    Attributes:
+        seeds: Number of trainings of each model if nothing ends them before.
+        metric: What the verdict is about, one of ``accuracy.METRICS``.
+        margin: Differences up to this are too small to matter.
+    """
+
+    seeds: int
+    metric: str = "AP_small"
+    margin: float = 0.005
+
+    @property
+    def confidence(self) -> float:
+        """Confidence of the interval at each look."""
+        return 1 - (1 - CONFIDENCE) / max(self.seeds - 1, 1)
+
+    def is_decided(self, baseline: Sequence[float], other: Sequence[float]) -> bool:
+        """Whether the interval leaves out zero, or holds nothing that matters.
+
+        Args:
+            baseline: The metric of the baseline, one value a seed.
+            other: The values of the same seeds, in the same order.
+        """
+        if len(other) < 2:
+            return False
+        difference = paired_difference(baseline, other, self.confidence)
+        negligible = -self.margin < difference.low and difference.high < self.margin
+        return negligible or difference.low > 0 or difference.high < 0
 
 
 def paired_difference(

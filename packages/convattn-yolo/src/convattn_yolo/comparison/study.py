@@ -22,6 +22,7 @@ from convattn.files import replacing
 from convattn_yolo.comparison.accuracy import ground_truth
 from convattn_yolo.comparison.cost import Cost, measure_costs
 from convattn_yolo.comparison.dataset import resolve_dataset
+from convattn_yolo.comparison.statistics import SequentialTest
 from convattn_yolo.comparison.training import (
     Budget,
     Candidate,
@@ -145,22 +146,34 @@ class Comparison:
         """The finished trainings, seed by seed."""
         return [Run.load(record) for _, _, record in self._plan() if record.is_file()]
 
-    def train_missing(self, device: str | None = None) -> Iterator[Progress]:
+    def train_missing(
+        self, device: str | None = None, test: SequentialTest | None = None
+    ) -> Iterator[Progress]:
         """Do the trainings that are not done yet, all models with one seed before the next seed.
 
         Args:
             device: As ultralytics names devices; None lets it choose.
+            test: Leaves out further trainings of models that it finds decided; None does them all.
 
         Yields:
             After each training, how far the comparison is.
         """
-        plan = list(self._plan())
-        missing = [entry for entry in plan if not entry[2].is_file()]
-        for index, (candidate, seed, record) in enumerate(missing, start=1):
+        while missing := self._missing(test):
+            candidate, seed, record = missing[0]
             run = self._train(candidate, seed, record.parent, device)
             run.save(record)
-            left = [other.name for other, _, _ in missing[index:]]
-            yield Progress(run, len(plan) - len(left), len(plan), _seconds(left, self.runs()))
+            runs, left = self.runs(), [other.name for other, _, _ in self._missing(test)]
+            yield Progress(run, len(runs), len(runs) + len(left), _seconds(left, runs))
+
+    def _missing(self, test: SequentialTest | None) -> list[tuple[Candidate, int, Path]]:
+        """The trainings that are still to be done."""
+        baseline, *others = self.candidates
+        runs = self.runs()
+        undecided = [
+            other for other in others if test is None or not _is_decided(test, runs, baseline, other)
+        ]
+        wanted = [baseline, *undecided] if undecided else []
+        return [entry for entry in self._plan() if entry[0] in wanted and not entry[2].is_file()]
 
     def measure_costs(self, device: str | None = None) -> dict[str, Cost]:
         """Parameters, operations and latency of each model that has a finished training.
@@ -201,6 +214,14 @@ class Comparison:
         gc.collect()
         seconds = time.monotonic() - start
         return Run(candidate.name, seed, seconds=seconds, versions=_versions(), **measured)
+
+
+def _is_decided(test: SequentialTest, runs: Sequence[Run], baseline: Candidate, other: Candidate) -> bool:
+    first, second = ({run.seed: run for run in runs if run.model == c.name} for c in (baseline, other))
+    seeds = sorted(first.keys() & second.keys())
+    return test.is_decided(
+        *([runs_of[seed].metrics[test.metric] for seed in seeds] for runs_of in (first, second))
+    )
 
 
 def _duration(seconds: float) -> str:

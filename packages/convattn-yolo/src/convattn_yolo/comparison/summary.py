@@ -9,7 +9,12 @@ import numpy as np
 
 from convattn_yolo.comparison.accuracy import METRICS, count_by_size
 from convattn_yolo.comparison.cost import Cost
-from convattn_yolo.comparison.statistics import CONFIDENCE, PairedDifference, paired_difference
+from convattn_yolo.comparison.statistics import (
+    CONFIDENCE,
+    PairedDifference,
+    SequentialTest,
+    paired_difference,
+)
 from convattn_yolo.comparison.study import Comparison
 from convattn_yolo.comparison.training import Run
 
@@ -60,15 +65,19 @@ class Table:
             csv.writer(stream).writerows([self.header, *self.rows])
 
 
-def summarize(runs: Sequence[Run], costs: Mapping[str, Cost]) -> list[Summary]:
+def summarize(
+    runs: Sequence[Run], costs: Mapping[str, Cost], test: SequentialTest | None = None
+) -> list[Summary]:
     """Sum the trainings up, model by model.
 
     Args:
         runs: Finished trainings.
         costs: What each model costs; the first is the baseline.
+        test: The sequential test that ended the trainings, if there was one: its intervals are wider.
     """
     by_model = {model: {run.seed: run for run in runs if run.model == model} for model in costs}
     baseline, *others = by_model
+    confidence = test.confidence if test else CONFIDENCE
     differences: dict[str, dict[str, PairedDifference]] = {baseline: {}}
     for model in others:
         pairs = [
@@ -78,7 +87,9 @@ def summarize(runs: Sequence[Run], costs: Mapping[str, Cost]) -> list[Summary]:
         ]
         differences[model] = {
             metric: paired_difference(
-                [first.metrics[metric] for first, _ in pairs], [run.metrics[metric] for _, run in pairs]
+                [first.metrics[metric] for first, _ in pairs],
+                [run.metrics[metric] for _, run in pairs],
+                confidence,
             )
             for metric in METRICS
         }
@@ -114,8 +125,8 @@ def _models(summaries: Sequence[Summary]) -> Table:
 
 def _differences(summaries: Sequence[Summary]) -> Table:
     return Table(
-        f"Paired difference to {summaries[0].model}",
-        ["model", "metric", "pairs", "difference", f"{CONFIDENCE:.0%} from", "to", "reading"],
+        f"Paired difference to {summaries[0].model}, with its interval",
+        ["model", "metric", "pairs", "difference", "from", "to", "reading"],
         [
             [
                 summary.model,
@@ -153,12 +164,14 @@ def _number(value: float, digits: int = 4, sign: bool = False) -> str:
     return "–" if np.isnan(value) else f"{value:{'+' if sign else ''}.{digits}f}"
 
 
-def notes(comparison: Comparison, summaries: Sequence[Summary]) -> list[str]:
+def notes(
+    comparison: Comparison, summaries: Sequence[Summary], test: SequentialTest | None = None
+) -> list[str]:
     """What a reader must know to judge the figures, one sentence or a few each."""
     return [
         *_what_was_done(comparison, summaries),
         *_what_was_measured(comparison, summaries),
-        *_what_it_cannot_tell(summaries),
+        *_what_it_cannot_tell(summaries, test),
     ]
 
 
@@ -186,20 +199,23 @@ def _what_was_measured(comparison: Comparison, summaries: Sequence[Summary]) -> 
     lines = [
         f"AP is COCO's, averaged over IoU 0.50 to 0.95 (AP50: 0.50 only), with up to 300 detections a "
         f"image, on {len(comparison.truth['images'])} validation images with {objects} objects. Small is "
-        "up to 32², large from 96² square pixels of the box in the original image.",
+        "up to 32², tiny up to 16², large from 96² square pixels of the box in the original image. AR small "
+        "is the recall of small objects, averaged over the same IoU.",
         f"Predictions, operations and latency are those of {head}.",
         "Parameters, GFLOPs and latency belong to the fused network. Latency is the median of forward passes "
-        "on one image, without pre- and post-processing, on one thread where it runs on a CPU; the models "
-        "take turns, and the ratio is the median of the ratios to the baseline within a turn.",
+        f"on one image on {summaries[0].cost.machine}, without pre- and post-processing, on one thread where "
+        "it runs on a CPU; the models take turns, and the ratio is the median of the ratios to the baseline "
+        "within a turn.",
     ]
     if rare := [f"AP {size} on {count}" for size, count in counts.items() if 0 < count < _FEW]:
         lines.append(f"{' and '.join(rare)} objects rests on too few to say much.")
     return lines
 
 
-def _what_it_cannot_tell(summaries: Sequence[Summary]) -> list[str]:
+def _what_it_cannot_tell(summaries: Sequence[Summary], test: SequentialTest | None) -> list[str]:
     return [
-        _what_the_intervals_mean(summaries),
+        _what_the_intervals_mean(summaries, test.confidence if test else CONFIDENCE),
+        *([_how_trainings_ended(test)] if test else []),
         "The seeds vary initialisation, order and augmentation; they say nothing about how other images "
         "than these would have turned out.",
         "A gain may also be had in other ways. Name such controls beside your model to find out: a larger "
@@ -208,7 +224,20 @@ def _what_it_cannot_tell(summaries: Sequence[Summary]) -> list[str]:
     ]
 
 
-def _what_the_intervals_mean(summaries: Sequence[Summary]) -> str:
+def _how_trainings_ended(test: SequentialTest) -> str:
+    return (
+        f"The trainings of a model ended early once the interval of its {_HEADINGS[test.metric]} left out "
+        f"zero or held nothing beyond ±{test.margin:g}. It was looked at after each seed from the second on, "
+        f"so every interval here has the confidence {_percent(test.confidence)} (Bonferroni's correction for "
+        f"{test.seeds - 1} looks): the chance that all looks hold the true difference is {CONFIDENCE:.0%}."
+    )
+
+
+def _percent(confidence: float) -> str:
+    return f"{100 * confidence:.4g}%"
+
+
+def _what_the_intervals_mean(summaries: Sequence[Summary], confidence: float) -> str:
     widths = [
         (difference.half_width, _HEADINGS[metric])
         for summary in summaries
@@ -224,7 +253,7 @@ def _what_the_intervals_mean(summaries: Sequence[Summary]) -> str:
     widest = {heading: max(width for width, other in widths if other == heading) for _, heading in widths}
     blind_spots = ", ".join(f"{width:.3f} in {heading}" for heading, width in widest.items())
     return (
-        f"Intervals are Student's over {seeds} paired seeds, {CONFIDENCE:.0%} each; of {len(widths)} such "
-        f"intervals about {(1 - CONFIDENCE) * len(widths):.1f} leave out zero by chance alone. True "
+        f"Intervals are Student's over {seeds} paired seeds, {_percent(confidence)} each; of {len(widths)} "
+        f"such intervals about {(1 - confidence) * len(widths):.1f} leave out zero by chance alone. True "
         f"differences smaller than about {blind_spots} cannot be told from chance with these seeds."
     )

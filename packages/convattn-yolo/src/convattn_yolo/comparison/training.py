@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ import torch
 
 from convattn.errors import InputError
 from convattn.files import replacing
-from convattn_yolo.comparison.accuracy import average_precision, image_key
+from convattn_yolo.comparison.accuracy import METRICS, coco_metrics, image_key
 
 __all__ = [
     "Budget",
@@ -107,8 +108,9 @@ class Run:
 
     @classmethod
     def load(cls, file: Path) -> "Run":
-        """Read a record back."""
-        return cls(**json.loads(file.read_text()))
+        """Read a record back; what earlier versions did not measure is NaN."""
+        content = json.loads(file.read_text())
+        return cls(**content | {"metrics": dict.fromkeys(METRICS, math.nan) | content["metrics"]})
 
 
 def write_json(file: Path, content: Mapping[str, Any]) -> None:
@@ -283,7 +285,7 @@ def evaluate(
         exist_ok=True,
     )
     return {
-        "metrics": average_precision(truth, seen["detections"]),
+        "metrics": coco_metrics(truth, seen["detections"]),
         "resumed": bool(settings["resume"]),
         "optimizer": f"{settings['optimizer']}, initial learning rate {settings['lr0']:.3g}",
         "end_to_end": seen["end_to_end"],
