@@ -43,6 +43,12 @@ def test_nano_is_well_under_a_megabyte(scale: int) -> None:
     assert 4 * count(build("esc-nano-real")) < 500_000
 
 
+def test_the_small_real_world_network_is_between_nano_and_light() -> None:
+    small = build("esc-small-real", 4)
+    assert count(small) == 537_948
+    assert small(torch.rand(1, 3, 5, 7)).shape == (1, 3, 20, 28)
+
+
 def disturb(network: nn.Module) -> nn.Module:
     """Give every parameter a part in the result, those that start at zero too."""
     for parameter in network.parameters():

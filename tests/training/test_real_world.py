@@ -22,7 +22,7 @@ from convattn.checkpoints.loading import load_network, save_network
 from convattn.errors import InputError
 from convattn.models.discriminator import adversarial_loss
 from convattn.models.networks import build
-from convattn.training import Training, perceptual, real_world, train
+from convattn.training import Training, losses, real_world, train
 from convattn.training.adversarial import AdversarialTraining
 from convattn.training.config import Recipe
 from convattn.training.data import ImageFolder
@@ -233,7 +233,7 @@ def test_without_vgg_the_training_ends_in_a_sentence(
     def missing() -> None:
         raise ImportError("No module named 'torchvision'")
 
-    monkeypatch.setattr(perceptual, "_from_torchvision", missing)
+    monkeypatch.setattr(losses, "_from_torchvision", missing)
     with pytest.raises(InputError, match=r"No module named 'torchvision'.*perceptual=0"):
         train(recipe_of(tmp_path, adversarial=0.1, perceptual=1))
 
@@ -250,7 +250,7 @@ def test_stages_do_not_share_a_run_folder(recipe_of: MakeRecipe, tmp_path: Path)
     [
         ({"patches": 3}, "4, must be a multiple"),
         ({"patch": 13}, "larger than its crop of 12"),
-        ({"perceptual": 1.0}, "set adversarial, too"),
+        ({"network": "esc-nano-lte", "perceptual": 1.0}, "single points"),
         ({"network": "esc-nano", "adversarial": 0.1}, "real-world images only"),
     ],
 )

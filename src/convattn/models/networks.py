@@ -257,6 +257,9 @@ _NANO: dict[str, Any] = dict(
 )
 
 
+_SMALL: dict[str, Any] = _ESC | dict(blocks=3, layers=4, window_size=16)
+
+
 def _esc(scale: int, **changes: Any) -> ESC:
     return ESC(scale=scale, **(_ESC | changes))
 
@@ -279,9 +282,10 @@ NETWORKS: dict[str, Callable[[int], nn.Module]] = {
 }
 """Builders of the classic networks by name, each taking the scale."""
 
-REAL_NETWORKS: dict[str, Callable[[], ESCReal]] = {
+REAL_NETWORKS: dict[str, Callable[[], ESC | ESCReal]] = {
     "esc-real": lambda: ESCReal(**(_ESC | dict(blocks=10, ffn_ratio=2, norm=True))),
     "esc-nano-real": lambda: ESCReal(upsampler=partial(NearestConvUpsampler, width=16), **_NANO),
+    "esc-small-real": lambda: ESC(scale=4, **_SMALL),
 }
 """Builders of the networks for images with real-world faults by name."""
 

@@ -4,13 +4,11 @@ import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from convattn.models.discriminator import Discriminator, adversarial_loss
 from convattn.training.config import Recipe
 from convattn.training.data import ImageFolder
-from convattn.training.perceptual import PerceptualLoss, vgg19_weights
 from convattn.training.real_world import Patches, RealTraining
 
 __all__ = ["AdversarialTraining"]
@@ -30,7 +28,6 @@ class AdversarialTraining(RealTraining):
     def __init__(self, recipe: Recipe, network: nn.Module, images: ImageFolder) -> None:
         super().__init__(recipe, network, images)
         self.discriminator = Discriminator(recipe.discriminator)
-        self.perceptual = PerceptualLoss(vgg19_weights(recipe.vgg)) if recipe.perceptual else None
 
     def trainable_parameters(self) -> Iterator[nn.Parameter]:
         """Return the weights of both networks."""
@@ -40,17 +37,14 @@ class AdversarialTraining(RealTraining):
         """Return the sum of the network's losses and the discriminator's."""
         low, high = batch
         made = self.network(low)
-        parts = {"pixel": F.l1_loss(made, high)}
-        if self.perceptual:
-            parts["perceptual"] = self.recipe.perceptual * self.perceptual(made, high)
+        parts = self.image_losses(made, high)
         with _frozen(self.discriminator):
             deceived = adversarial_loss(self.discriminator(made), real=True)
         parts["adversarial"] = self.recipe.adversarial * deceived
         on_real = adversarial_loss(self.discriminator(high), real=True)
         on_made = adversarial_loss(self.discriminator(made.detach()), real=False)
         parts["discriminator"] = on_real + on_made
-        self.log_dict(parts)
-        return sum(parts.values(), start=low.new_zeros(()))
+        return self.total(parts)
 
 
 @contextmanager

@@ -5,14 +5,13 @@ Source: Lee and Jin, "Local Texture Estimator for Implicit Representation Functi
 
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from convattn.images.resize import resize_bicubic
 from convattn.training.classic import Training
 from convattn.training.config import Recipe
-from convattn.training.data import MARGIN, ImageFolder, PatchStream, Queries, QueryStream
+from convattn.training.data import MARGIN, ImageFolder, PatchStream, Queries, QueryStream, to_input
 
 __all__ = ["AnyScaleTraining"]
 
@@ -39,8 +38,7 @@ class AnyScaleTraining(Training):
 
     def make_pair(self, batch: Queries) -> Queries:
         """Bring colors to [0, 1]."""
-        low = batch.low.contiguous(memory_format=torch.channels_last).float() / 255
-        return batch._replace(low=low, colors=batch.colors.float() / 255)
+        return batch._replace(low=to_input(batch.low), colors=batch.colors.float() / 255)
 
     def loss(self, batch: Queries) -> Tensor:
         """Return the mean absolute error on RGB at the points."""

@@ -22,6 +22,7 @@ from convattn.evaluation.protocol import Pair, pairs
 from convattn.images.resize import resize_bicubic
 from convattn.training.config import Recipe
 from convattn.training.data import ImageFolder, PatchStream, make_pair
+from convattn.training.losses import PerceptualLoss, laplacian_loss, vgg_weights
 
 __all__ = ["Training"]
 
@@ -45,6 +46,7 @@ class Training(L.LightningModule):
         self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(recipe.average))
         self.average.requires_grad_(False)
+        self.perceptual = PerceptualLoss(vgg_weights(recipe.vgg)) if recipe.perceptual else None
         if recipe.compile:
             self.network.compile()
 
@@ -52,6 +54,11 @@ class Training(L.LightningModule):
     def smallest_image(cls, recipe: Recipe) -> int:
         """The least height and width of an image that samples can be cut from."""
         return recipe.scale * recipe.patch
+
+    @classmethod
+    def open_images(cls, recipe: Recipe) -> ImageFolder:
+        """Read what samples are cut from."""
+        return ImageFolder(recipe.data, smallest=cls.smallest_image(recipe), memory=recipe.memory)
 
     @classmethod
     def validation(cls, recipe: Recipe) -> Iterator[Pair]:
@@ -75,9 +82,24 @@ class Training(L.LightningModule):
         return make_pair(batch, self.recipe.scale)
 
     def loss(self, batch: Any) -> Tensor:
-        """Return the mean absolute error on RGB."""
+        """Return the sum of the losses that the recipe gives a weight."""
         low, high = batch
-        return F.l1_loss(self.network(low), high)
+        return self.total(self.image_losses(self.network(low), high))
+
+    def image_losses(self, made: Tensor, target: Tensor) -> dict[str, Tensor]:
+        """Return the mean absolute error on RGB, and what else the recipe gives a weight, weighted."""
+        losses = {"pixel": F.l1_loss(made, target)}
+        if self.recipe.laplacian:
+            losses["laplacian"] = self.recipe.laplacian * laplacian_loss(made, target)
+        if self.perceptual:
+            losses["perceptual"] = self.recipe.perceptual * self.perceptual(made, target)
+        return losses
+
+    def total(self, losses: dict[str, Tensor]) -> Tensor:
+        """Return the sum of losses, and log each if there are several."""
+        if len(losses) > 1:
+            self.log_dict(losses)
+        return torch.stack(list(losses.values())).sum()
 
     def samples(self, batch: Any, count: int) -> list[Tensor]:
         """Images to look at, (count, 3, H, W) each: bicubic, as the average makes them, the truth."""

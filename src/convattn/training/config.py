@@ -24,8 +24,9 @@ class Recipe:
     Attributes:
         network: name of the network, one of ``convattn.models.networks.NAMES``.
         scale: how many times larger the output is; of a network of any scale, the largest that it learns.
-        data: folder of training images of any size.
-        validation: folder of high-resolution images to measure PSNR on, if any.
+        data: folder of training images of any size, or of pairs: with the folders ``LR`` and ``HR`` of images
+            and of what the network is to make of them, under the same names.
+        validation: folder of high-resolution images to measure PSNR on, if any; of pairs, if ``data`` is.
         run: folder for checkpoints, logs and weights; by default ``runs/`` and the name.
         resume: ``auto`` goes on where the run folder's checkpoint ends, ``never`` starts anew.
         start_from: weights to begin with, of any scale; x3 and x4 start from x2 by custom.
@@ -36,14 +37,15 @@ class Recipe:
         learning_rate: of AdamW, at its highest.
         betas: of AdamW.
         weight_decay: of AdamW.
+        laplacian: weight of the loss of second derivatives, which makes edges crisp.
+        perceptual: weight of the perceptual loss.
+        vgg: file of the VGG16 or VGG19 weights that the perceptual loss needs, if not those of torchvision.
         crop: side in low-resolution pixels of the images that are degraded whole (networks for real-world
-            images only, as are the next six).
+            images only, as are the next four).
         patches: how many patches are cut from each of them.
         pool: about how many pairs are shuffled, so that a batch holds several ways of degradation.
-        perceptual: weight of the perceptual loss.
         adversarial: weight of the adversarial loss; 0 trains without a discriminator.
         discriminator: channels of the discriminator at full size.
-        vgg: file of the VGG19 weights that the perceptual loss needs, if not those of torchvision.
         schedule: ``multistep`` multiplies the rate by ``decay`` at each of the ``milestones``; ``cosine``
             lets it fall to zero along half a cosine over all steps.
         milestones: steps at which the rate falls.
@@ -82,13 +84,14 @@ class Recipe:
     learning_rate: float = 5e-4
     betas: tuple[float, float] = (0.9, 0.9)
     weight_decay: float = 0.0
+    laplacian: float = 0.0
+    perceptual: float = 0.0
+    vgg: str | None = None
     crop: int = 100
     patches: int = 1
     pool: int = 180
-    perceptual: float = 0.0
     adversarial: float = 0.0
     discriminator: int = 64
-    vgg: str | None = None
     schedule: Literal["multistep", "cosine"] = "multistep"
     milestones: tuple[int, ...] = ()
     decay: float = 0.5
@@ -113,7 +116,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         may_be_zero = {"weight_decay", "warmup", "average", "seed", "workers", "memory", "milestones"}
-        may_be_zero |= {"perceptual", "adversarial"}
+        may_be_zero |= {"laplacian", "perceptual", "adversarial"}
         for name, value in vars(self).items():
             for number in value if isinstance(value, tuple) else [value]:
                 if not isinstance(number, (int, float)) or isinstance(number, bool):
@@ -138,10 +141,10 @@ class Recipe:
                 f"The recipe trains {self.network} against a discriminator, which is for networks for "
                 f"real-world images only; choose {' or '.join(REAL_NETWORKS)}, or set adversarial to 0."
             )
-        if self.perceptual and not self.adversarial:
+        if self.network in ANY_SCALE_NETWORKS and (self.laplacian or self.perceptual):
             raise InputError(
-                "The recipe gives the perceptual loss a weight, but none to the adversarial one that it goes "
-                "with; set adversarial, too."
+                f"The recipe trains {self.network} on single points, but the Laplacian and the perceptual "
+                "loss need whole patches; leave them out."
             )
         if self.network in REAL_NETWORKS and self.patch > self.crop:
             raise InputError(

@@ -1,7 +1,7 @@
 """Training pairs cut from a folder of images: high resolution from the files, low resolution made of it."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,6 +24,8 @@ __all__ = [
     "QueryStream",
     "crop_with_margin",
     "make_pair",
+    "oriented",
+    "to_input",
 ]
 
 MARGIN = 2
@@ -38,16 +40,22 @@ class ImageFolder:
         smallest: the least height and width that an image must have.
         memory: how many GiB of decoded images to keep; those beyond are decoded anew each time.
 
+    Attributes:
+        paths: the files, sorted.
+        sizes: height and width of each.
+
     Raises:
         InputError: if there are no images, or one cannot be read or is too small.
     """
 
     def __init__(self, folder: str | Path, *, smallest: int, memory: float = 8.0) -> None:
         self.paths = find_images(folder)
+        self.sizes: list[tuple[int, ...]] = []
         self._kept: dict[int, Tensor] = {}
         room = memory * 2**30
         with ThreadPoolExecutor() as pool:
             for index, image in enumerate(pool.map(read_rgb, self.paths)):
+                self.sizes.append(tuple(image.shape[1:]))
                 if min(image.shape[1:]) < smallest:
                     height, width = image.shape[1:]
                     raise InputError(
@@ -116,7 +124,7 @@ class PatchStream(IterableDataset[Any]):
         image = self.images[int(random.integers(len(self.images)))]
         corner = [int(random.integers(side // self.scale - self.patch + 1)) for side in image.shape[1:]]
         crop = crop_with_margin(image, corner[0], corner[1], scale=self.scale, patch=self.patch)
-        return _turned(crop, random)
+        return oriented(crop, random.integers(2, size=3))
 
 
 class Queries(NamedTuple):
@@ -160,7 +168,8 @@ class QueryStream(PatchStream):
         side = self.patch + 2 * MARGIN
         large = round(side * random.uniform(1, self.scale))
         row, column = (int(random.integers(length - large + 1)) for length in image.shape[1:])
-        crop = _turned(image[:, row : row + large, column : column + large], random)
+        orientation = random.integers(2, size=3)
+        crop = oriented(image[:, row : row + large, column : column + large], orientation)
         centers = pixel_centers(side, large) - MARGIN
         inside = ((centers > 0) & (centers < self.patch)).nonzero()[:, 0]
         rows, columns = inside[torch.from_numpy(random.integers(len(inside), size=(2, self.queries)))]
@@ -173,9 +182,9 @@ class QueryStream(PatchStream):
         )
 
 
-def _turned(crop: Tensor, random: np.random.Generator) -> Tensor:
-    """One of the eight orientations."""
-    flip_rows, flip_columns, transpose = random.integers(2, size=3)
+def oriented(crop: Tensor, orientation: Iterable[int]) -> Tensor:
+    """Return one of the eight orientations of (…, H, W): rows flipped, columns flipped, transposed or not."""
+    flip_rows, flip_columns, transpose = orientation
     if flip_rows:
         crop = crop.flip(-2)
     if flip_columns:
@@ -227,5 +236,9 @@ def make_pair(crops: Tensor, scale: int) -> tuple[Tensor, Tensor]:
     inner, outer = slice(MARGIN, -MARGIN), slice(scale * MARGIN, -scale * MARGIN)
     low = resize_bicubic(crops, 1 / scale)[..., inner, inner]
     high = crops[..., outer, outer]
-    low, high = (x.contiguous(memory_format=torch.channels_last).float() / 255 for x in (low, high))
-    return low, high
+    return to_input(low), to_input(high)
+
+
+def to_input(batch: Tensor) -> Tensor:
+    """Bring ``uint8`` images (N, C, H, W) to float32 in [0, 1], channels last."""
+    return batch.contiguous(memory_format=torch.channels_last).float() / 255

@@ -16,23 +16,16 @@ from torch import nn
 from convattn.checkpoints.loading import load_network, transfer_scale
 from convattn.errors import InputError
 from convattn.files import replacing
-from convattn.models.networks import ESC, ESCLTE, ESCReal, build
+from convattn.models.networks import ANY_SCALE_NETWORKS, ESC, REAL_NETWORKS, build
 from convattn.training.adversarial import AdversarialTraining
 from convattn.training.arbitrary_scale import AnyScaleTraining
 from convattn.training.callbacks import CHECKPOINT, Bar, Keeper, Samples, Validation
 from convattn.training.classic import Training
 from convattn.training.config import Recipe
-from convattn.training.data import ImageFolder
+from convattn.training.pairs import PairTraining, holds_pairs
 from convattn.training.real_world import RealTraining
 
 __all__ = ["start_from", "train"]
-
-_TRAININGS: dict[type[nn.Module], type[Training]] = {
-    ESC: Training,
-    ESCLTE: AnyScaleTraining,
-    ESCReal: RealTraining,
-}
-"""Which training each kind of network has, if not an adversarial one."""
 
 
 def train(recipe: Recipe) -> Path:
@@ -48,10 +41,10 @@ def train(recipe: Recipe) -> Path:
         torch.set_num_threads(recipe.threads)
     torch.manual_seed(recipe.seed)
     network = build(recipe.network, recipe.scale)
-    kind = AdversarialTraining if recipe.adversarial else _TRAININGS[type(network)]
+    kind = _training_of(recipe)
     if recipe.start_from and not checkpoint:
         start_from(network, recipe.start_from)
-    images = ImageFolder(recipe.data, smallest=kind.smallest_image(recipe), memory=recipe.memory)
+    images = kind.open_images(recipe)
     validation = Validation(kind.validation(recipe), recipe) if recipe.validation else None
     _record(recipe)
 
@@ -64,6 +57,22 @@ def train(recipe: Recipe) -> Path:
             "the same command goes on from there."
         )
     return recipe.weights
+
+
+def _training_of(recipe: Recipe) -> type[Training]:
+    """Return the training of the recipe's network, data and losses."""
+    if holds_pairs(recipe.data):
+        if recipe.adversarial or recipe.network in ANY_SCALE_NETWORKS:
+            raise InputError(
+                f"{recipe.data} holds pairs, which train networks of one scale without a discriminator; set "
+                "adversarial=0, or give a folder of high-resolution images."
+            )
+        return PairTraining
+    if recipe.adversarial:
+        return AdversarialTraining
+    if recipe.network in ANY_SCALE_NETWORKS:
+        return AnyScaleTraining
+    return RealTraining if recipe.network in REAL_NETWORKS else Training
 
 
 def start_from(network: nn.Module, path: str) -> None:

@@ -1,4 +1,4 @@
-"""The perceptual loss, on random weights in the layout of torchvision's VGG19."""
+"""The losses; the perceptual one on random weights in the layout of torchvision's VGG16 and VGG19."""
 
 import pytest
 import torch
@@ -6,15 +6,19 @@ import torch.nn.functional as F
 from torch import nn
 
 from convattn.errors import InputError
-from convattn.training import perceptual
-from convattn.training.perceptual import PerceptualLoss, vgg19_weights
+from convattn.training import losses
+from convattn.training.losses import PerceptualLoss, laplacian_loss, vgg_weights
 
-LAYOUT = "64 64 M 128 128 M 256 256 256 256 M 512 512 512 512 M 512 512 512 512 M"
+LAYOUTS = {
+    16: "64 64 M 128 128 M 256 256 256 M 512 512 512 M 512 512 512 M",
+    19: "64 64 M 128 128 M 256 256 256 256 M 512 512 512 512 M 512 512 512 512 M",
+}
+POSITIONS = {16: (2, 7, 14, 21, 28), 19: (2, 7, 16, 25, 34)}  # of conv1_2, conv2_2, conv3_3 or conv3_4, …
 
 
-def _torchvision_features():
+def _torchvision_features(depth):
     layers, channels = [], 3
-    for word in LAYOUT.split():
+    for word in LAYOUTS[depth].split():
         if word == "M":
             layers.append(nn.MaxPool2d(2, 2))
         else:
@@ -24,25 +28,30 @@ def _torchvision_features():
     return nn.Sequential(*layers)
 
 
+@pytest.fixture(scope="module", params=[16, 19])
+def depth(request):
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def features():
-    return _torchvision_features()
+def features(depth):
+    return _torchvision_features(depth)
 
 
 @pytest.fixture(scope="module")
 def file(features, tmp_path_factory):
-    path = tmp_path_factory.mktemp("vgg") / "vgg19.pth"
+    path = tmp_path_factory.mktemp("vgg") / "vgg.pth"
     classifier = {"classifier.0.weight": torch.zeros(2, 2)}
     torch.save({f"features.{key}": value for key, value in features.state_dict().items()} | classifier, path)
     return path
 
 
-def test_it_is_the_weighted_difference_before_the_relu(features, file):
-    loss = PerceptualLoss(vgg19_weights(str(file)))
+def test_it_is_the_weighted_difference_before_the_relu(depth, features, file):
+    loss = PerceptualLoss(vgg_weights(str(file)))
     made, target = torch.rand(2, 1, 3, 16, 20)
     made.requires_grad_()
     expected = 0
-    for position, share in {2: 0.1, 7: 0.1, 16: 1, 25: 1, 34: 1}.items():
+    for position, share in zip(POSITIONS[depth], (0.1, 0.1, 1, 1, 1), strict=True):
         maps = []
         for x in (made, target):
             x = (x - torch.tensor([0.485, 0.456, 0.406]).reshape(1, 3, 1, 1)) / torch.tensor(
@@ -57,7 +66,7 @@ def test_it_is_the_weighted_difference_before_the_relu(features, file):
 
 
 def test_vgg_is_neither_trained_nor_kept(file):
-    loss = PerceptualLoss(vgg19_weights(str(file)))
+    loss = PerceptualLoss(vgg_weights(str(file)))
     assert not list(loss.parameters())
     assert not loss.state_dict()
 
@@ -66,13 +75,13 @@ def test_without_vgg_a_sentence_says_how_to_get_it(monkeypatch):
     def offline():
         raise OSError("no route to host.\nsecond line")
 
-    monkeypatch.setattr(perceptual, "_from_torchvision", offline)
+    monkeypatch.setattr(losses, "_from_torchvision", offline)
     with pytest.raises(InputError, match=r"provide \(no route to host\); install torchvision .* vgg=FILE"):
-        vgg19_weights()
+        vgg_weights()
 
 
 @pytest.mark.parametrize("content", ["nothing", "rubbish", "other tensors", "wrong shapes", "a list"])
-def test_other_files_are_refused(content, features, tmp_path):
+def test_other_files_are_refused(content, depth, features, tmp_path):
     path = tmp_path / "file.pth"
     if content == "rubbish":
         path.write_bytes(b"rubbish")
@@ -80,8 +89,15 @@ def test_other_files_are_refused(content, features, tmp_path):
         torch.save({"features.0.weight": torch.zeros(64, 3, 3, 3)}, path)
     elif content == "wrong shapes":
         state = {f"features.{key}": value for key, value in features.state_dict().items()}
-        torch.save(state | {"features.34.bias": torch.zeros(3)}, path)
+        torch.save(state | {f"features.{POSITIONS[depth][-1]}.bias": torch.zeros(3)}, path)
     elif content == "a list":
         torch.save([torch.zeros(3)], path)
     with pytest.raises(InputError, match="VGG19"):
-        vgg19_weights(str(path))
+        vgg_weights(str(path))
+
+
+def test_the_laplacian_loss_is_that_of_second_derivatives():
+    images, targets = torch.rand(2, 2, 3, 9, 7)
+    kernel = torch.tensor([[0.0, -1, 0], [-1, 4, -1], [0, -1, 0]]).expand(3, 1, 3, 3)
+    made, expected = (F.conv2d(x, kernel, groups=3) for x in (images, targets))
+    torch.testing.assert_close(laplacian_loss(images, targets), F.l1_loss(made, expected))

@@ -1,0 +1,136 @@
+"""Losses beside the absolute error: of detail, and of the features that VGG sees."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from convattn.checkpoints.key_names import StateDict
+from convattn.errors import InputError
+
+__all__ = ["PerceptualLoss", "laplacian_loss", "vgg_weights"]
+
+_WIDTHS = (64, 128, 256, 512, 512)  # channels of the stages
+_DEPTHS = {13: (2, 2, 3, 3, 3), 16: (2, 2, 4, 4, 4)}  # convolutions of the stages, of VGG16 and of VGG19
+_SHARES = (0.1, 0.1, 1.0, 1.0, 1.0)  # of each stage's last convolution
+_MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's images
+
+
+def laplacian_loss(images: Tensor, targets: Tensor) -> Tensor:
+    """Return the mean absolute difference of second derivatives of (N, C, H, W), H and W at least 3."""
+    error = images - targets
+    center = error[..., 1:-1, 1:-1]
+    rows = error[..., :-2, 1:-1] + error[..., 2:, 1:-1]
+    columns = error[..., 1:-1, :-2] + error[..., 1:-1, 2:]
+    return (4 * center - rows - columns).abs().mean()
+
+
+class PerceptualLoss(nn.Module):
+    """Mean absolute difference of VGG features before their ReLU, weighted and summed over five layers.
+
+    Sources: Simonyan and Zisserman, "Very Deep Convolutional Networks for Large-Scale Image Recognition",
+    ICLR 2015, for the networks; Wang et al., "Real-ESRGAN", ICCVW 2021, section 4.1, for layers and shares.
+
+    Args:
+        weights: Of VGG16 or VGG19 in torchvision's layout; see :func:`vgg_weights`. They are not trained, and
+            not part of the module's state.
+    """
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self, weights: StateDict) -> None:
+        super().__init__()
+        convolutions = _convolutions(weights)
+        self.depths = _DEPTHS[len(convolutions)]
+        for number, (weight, bias) in enumerate(convolutions):
+            self.register_buffer(f"weight_{number}", weight, persistent=False)
+            self.register_buffer(f"bias_{number}", bias, persistent=False)
+        for name, values in (("mean", _MEAN), ("deviation", _DEVIATION)):
+            self.register_buffer(name, torch.tensor(values)[:, None, None], persistent=False)
+
+    def forward(self, images: Tensor, targets: Tensor) -> Tensor:
+        """Return the loss of (N, 3, H, W) in [0, 1], H and W at least 16; targets get no gradient."""
+        with torch.no_grad():
+            expected = list(self.features(targets))
+        layers = zip(_SHARES, self.features(images), expected, strict=True)
+        return torch.stack([share * F.l1_loss(made, target) for share, made, target in layers]).sum()
+
+    def features(self, x: Tensor) -> Iterator[Tensor]:
+        """Yield what the last convolution of each stage makes, before the ReLU."""
+        x = (x - self.mean) / self.deviation
+        for number, (stage, last) in enumerate(_layers(self.depths)):
+            x = F.conv2d(x, getattr(self, f"weight_{number}"), getattr(self, f"bias_{number}"), padding=1)
+            if last:
+                yield x
+            x = F.relu(x)
+            if last and stage < len(self.depths) - 1:
+                x = F.max_pool2d(x, 2)
+
+
+def vgg_weights(path: str | None = None) -> StateDict:
+    """Load the weights of VGG16 or VGG19 as trained on ImageNet.
+
+    Args:
+        path: A file in torchvision's layout; if not given, torchvision downloads VGG19 or finds it in its
+            cache.
+
+    Raises:
+        InputError: They are not to be had, or the file holds something else.
+    """
+    if path is None:
+        try:
+            return _from_torchvision()
+        except Exception as error:  # torchvision may be missing or unfit for this torch, or the network down
+            reason = str(error).partition("\n")[0].rstrip(".") or type(error).__name__
+            raise InputError(
+                f"The perceptual loss needs VGG19's weights, which torchvision could not provide ({reason}); "
+                "install torchvision and let it download them, give the file vgg19-dcbb9e9d.pth of "
+                "download.pytorch.org/models by vgg=FILE, or do without by perceptual=0."
+            ) from error
+    if not Path(path).is_file():
+        raise InputError(f"There is no file {path} with the weights of VGG16 or VGG19.")
+    try:
+        weights: StateDict = torch.load(path, map_location="cpu", weights_only=True)
+        _convolutions(weights)
+    except Exception as error:  # damaged bytes make a reader raise anything
+        raise InputError(
+            f"{path} does not hold the weights of VGG16 or VGG19 in torchvision's layout; give "
+            "vgg19-dcbb9e9d.pth of download.pytorch.org/models."
+        ) from error
+    return weights
+
+
+def _from_torchvision() -> StateDict:
+    from torchvision.models import VGG19_Weights
+
+    weights: StateDict = VGG19_Weights.IMAGENET1K_V1.get_state_dict(progress=False, check_hash=True)
+    return weights
+
+
+def _layers(depths: Sequence[int]) -> Iterator[tuple[int, bool]]:
+    """Yield the stage of each convolution, and whether it is the last of its stage."""
+    for stage, depth in enumerate(depths):
+        for number in range(depth):
+            yield stage, number == depth - 1
+
+
+def _convolutions(weights: StateDict) -> list[tuple[Tensor, Tensor]]:
+    """Weight and bias of each convolution, by torchvision's names, which count ReLUs and poolings, too.
+
+    Raises:
+        KeyError: One is missing, or there are too few or too many.
+        ValueError: One has another shape.
+    """
+    kernels = [key for key in weights if key.startswith("features.") and key.endswith(".weight")]
+    convolutions, position, channels = [], 0, 3
+    for stage, last in _layers(_DEPTHS[len(kernels)]):
+        weight, bias = (weights[f"features.{position}.{kind}"] for kind in ("weight", "bias"))
+        width = _WIDTHS[stage]
+        if weight.shape != (width, channels, 3, 3) or bias.shape != (width,):
+            raise ValueError(f"features.{position} has the shape {tuple(weight.shape)}")
+        convolutions.append((weight.float(), bias.float()))
+        channels, position = width, position + (3 if last else 2)
+    return convolutions
