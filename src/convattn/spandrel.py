@@ -3,19 +3,13 @@
     >>> import convattn.spandrel
     >>> esc = spandrel.ModelLoader().load_from_file("ESC_X2.pth")
 
-ESC, ESC-light, ESC-FP, ESC-XL, ESC-Real and the nano networks are found in every layout that convattn reads.
-ESC+LTE is not: spandrel's networks have one whole scale.
+ESC, ESC-light, ESC-FP, ESC-XL, ESC-Real and the nano networks are detected with the key names of convattn and
+of the reference code. ESC+LTE is not: networks in spandrel have one whole scale.
 """
 
 from typing import Any
 
-from torch import nn
-
-from convattn_yolo.startup import install
-
-install()  # before spandrel imports torchvision
-
-from spandrel import (  # noqa: E402
+from spandrel import (
     MAIN_REGISTRY,
     Architecture,
     ArchSupport,
@@ -23,9 +17,10 @@ from spandrel import (  # noqa: E402
     ModelTiling,
     StateDict,
 )
-from spandrel.util import KeyCondition  # noqa: E402
+from spandrel.util import KeyCondition
+from torch import nn
 
-from convattn.checkpoints.loading import network_of  # noqa: E402
+from convattn.checkpoints.architecture import network_of
 
 __all__ = ["ESCArch"]
 
@@ -49,7 +44,7 @@ class ESCArch(Architecture[nn.Module]):
         super().__init__(id="ESC", detect=_has_any(ours, reference))
 
     def load(self, state_dict: StateDict) -> ImageModelDescriptor[nn.Module]:
-        """Build the network that the tensors' names and shapes tell of."""
+        """Build the network from the names and shapes of its tensors."""
         network: Any = network_of(state_dict).float()
         return ImageModelDescriptor(
             network,
@@ -62,7 +57,7 @@ class ESCArch(Architecture[nn.Module]):
             scale=network.scale,
             input_channels=3,
             output_channels=3,
-            tiling=ModelTiling.DISCOURAGED,  # the dynamic kernels follow the whole image's averages
+            tiling=ModelTiling.DISCOURAGED,  # dynamic kernels depend on averages over the whole image
         )
 
 

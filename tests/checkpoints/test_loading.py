@@ -3,6 +3,8 @@
 import pickle
 import random
 import tempfile
+import warnings
+import zipfile
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -15,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
 
-from convattn.checkpoints import loading
+from convattn.checkpoints import catalog
 from convattn.checkpoints.key_names import from_reference, to_reference
 from convattn.checkpoints.loading import from_pretrained, load_network, save_network, transfer_scale
 from convattn.errors import InputError
@@ -315,8 +317,12 @@ def test_round_trip(network, target):
     assert all(parameter.requires_grad for parameter in loaded.parameters())
 
 
-def prefixed(state):
-    return {f"module.{key}": tensor for key, tensor in state.items()}
+def zeroed(state):
+    return {key: 0 * tensor for key, tensor in state.items()}
+
+
+def prefixed(state, prefix="module."):
+    return {f"{prefix}{key}": tensor for key, tensor in state.items()}
 
 
 @pytest.mark.parametrize(
@@ -324,12 +330,31 @@ def prefixed(state):
     [
         lambda state: state,
         lambda state: {"params": state},
-        lambda state: {"params_ema": state, "params": {key: 0 * tensor for key, tensor in state.items()}},
+        lambda state: {"params_ema": state, "params": zeroed(state)},
         lambda state: {"params": prefixed(state), "iteration": 7, "optimizer": {"state": {}}},
         lambda state: {"model": {"name": "lte", "args": {"width": 256}, "sd": prefixed(state)}, "epoch": 3},
         lambda state: {key: tensor.bfloat16().float().bfloat16() for key, tensor in state.items()},
+        lambda state: {"n_averaged": torch.tensor(3), **prefixed(state)},
+        lambda state: {"state_dict": prefixed(state, "net_g.") | prefixed({"w": torch.ones(2)}, "net_d.")},
+        lambda state: {"state_dict": prefixed(state, "model._orig_mod."), "pytorch-lightning_version": "2"},
+        lambda state: prefixed(state, "generator.module."),
+        lambda state: (
+            prefixed({k: 0 * t for k, t in state.items()}, "net_g.") | prefixed(state, "net_g_ema.")
+        ),
     ],
-    ids=["bare", "params", "params_ema", "module", "LTE", "half precision"],
+    ids=[
+        "bare",
+        "params",
+        "params_ema",
+        "module",
+        "LTE",
+        "half precision",
+        "AveragedModel",
+        "Lightning GAN",
+        "Lightning compiled",
+        "generator",
+        "EMA beside the generator",
+    ],
 )
 def test_what_training_code_puts_around_weights(wrap, tmp_path):
     network = small()
@@ -386,6 +411,54 @@ def replaced(key, shape):
 def test_other_tensors_are_refused(change, tmp_path):
     torch.save(change(to_reference(small().state_dict())), tmp_path / "other.pth")
     _assert_refused(tmp_path / "other.pth")
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        torch.zeros(1).expand(2, 39_999**2),  # window 20,000 by a stride of 0
+        torch.zeros(2, 2 * 10**6).as_strided((2, 2 * 10**9), (0, 0)),
+    ],
+)
+def test_tensors_larger_than_their_file_are_refused(table, tmp_path):
+    state = to_reference(small().state_dict()) | {"blocks.0.attn.relative_position_bias": table}
+    torch.save({"params": state}, tmp_path / "huge.pth")
+    _assert_refused(tmp_path / "huge.pth")
+
+
+def test_a_compressed_archive_larger_than_its_file_is_refused(tmp_path):
+    torch.save({"params": {"weight": torch.zeros(10**6)}}, tmp_path / "plain.pth")
+    with (
+        zipfile.ZipFile(tmp_path / "plain.pth") as plain,
+        zipfile.ZipFile(tmp_path / "bomb.pth", "w", zipfile.ZIP_DEFLATED) as bomb,
+    ):
+        for entry in plain.infolist():
+            bomb.writestr(entry.filename, plain.read(entry))
+    _assert_refused(tmp_path / "bomb.pth")
+
+
+@pytest.mark.parametrize(("convs", "window"), [((1,) * 6, 3), ((2,), 200)])
+def test_unreasonable_sizes_are_refused(convs, window, tmp_path):
+    network = small(ESCReal, upsampler=NEAREST(convs=convs), window_size=window)
+    torch.save(network.state_dict(), tmp_path / "large.pth")
+    _assert_refused(tmp_path / "large.pth")
+
+
+def test_weights_that_are_not_finite_are_refused(tmp_path):
+    state = small().state_dict()
+    state["to_image.bias"][0] = float("nan")
+    torch.save(state, tmp_path / "diverged.pth")
+    with pytest.raises(InputError, match="not finite"):
+        load_network(tmp_path / "diverged.pth")
+
+
+def test_torchscript_is_refused_without_a_warning_of_torch(tmp_path, recwarn):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.jit.save(torch.jit.script(torch.nn.ReLU()), tmp_path / "script.pt")
+    recwarn.clear()
+    _assert_refused(tmp_path / "script.pt")
+    assert not [str(warning.message) for warning in recwarn]
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
@@ -512,15 +585,15 @@ def shipped(tmp_path, monkeypatch):
     folder.mkdir()
     for scale in (2, 4):
         save_network(small(scale=scale), folder / f"esc-small-x{scale}.safetensors")
-    monkeypatch.setattr(loading, "_BUNDLED", folder)
+    monkeypatch.setattr(catalog, "_BUNDLED", folder)
     return folder
 
 
 def test_bundled_weights(shipped):
-    assert loading.bundled() == {"esc-small": [2, 4]}
+    assert catalog.scales("esc-small") == [2, 4]
     assert from_pretrained("esc-small", scale=4).scale == 4
     for scale in (None, 3):
-        with pytest.raises(InputError, match="scale 2, 4"):
+        with pytest.raises(InputError, match="scale ×2, ×4"):
             from_pretrained("esc-small", scale=scale)
 
 
@@ -528,7 +601,7 @@ def test_weights_of_a_file(shipped):
     file = shipped / "esc-small-x2.safetensors"
     assert from_pretrained(file).scale == 2
     assert from_pretrained(str(file), scale=2).scale == 2
-    with pytest.raises(InputError, match="upscales 2 times, not 3 times"):
+    with pytest.raises(InputError, match="upscales ×2, not ×3"):
         from_pretrained(file, scale=3)
 
 
@@ -575,11 +648,15 @@ def test_unreachable_hub_is_one_sentence(monkeypatch):
 
 
 def test_everything_that_ships_loads():
-    for name, scales in loading.bundled().items():
-        for scale in scales:
-            network = from_pretrained(name, scale)
-            assert network.scale == scale
-            assert all(tensor.isfinite().all() for tensor in network.state_dict().values())
+    shipped = [
+        model for model in catalog.models().values() if model.weights.keys() and not model.needs_spandrel
+    ]
+    for model in shipped:
+        for scale, weights in model.weights.items():
+            if weights.url is None:
+                network = from_pretrained(model.name, scale)
+                assert network.scale == scale
+                assert sum(tensor.numel() for tensor in network.parameters()) == weights.parameters
 
 
 @pytest.mark.parametrize("name", ["weights.safetensors", "weights.pth"])

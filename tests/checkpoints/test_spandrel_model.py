@@ -150,7 +150,7 @@ def test_every_kind_of_file(network, tmp_path):
 @every("esrgan")
 def test_the_scale_must_be_the_networks(network):
     assert from_pretrained(network[1], 4).scale == 4
-    with pytest.raises(InputError, match="upscales 4 times, not 2"):
+    with pytest.raises(InputError, match="upscales ×4, not ×2"):
         from_pretrained(network[1], 2)
 
 

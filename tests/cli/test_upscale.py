@@ -94,7 +94,7 @@ def test_results_that_exist(upscale):
     [
         (["a.png", "-o", "a.png", "--existing", "overwrite"], "would overwrite the input a.png"),
         (["a.png", "-o", "b.png", "--model", "esc-huge"], "no weights 'esc-huge'"),
-        (["a.png", "-o", "b.png", "--scale", "3"], "upscales 2 times, not 3"),
+        (["a.png", "-o", "b.png", "--scale", "3"], "upscales ×2, not ×3"),
         (["a.png", "-o", "a.png/out"], "cannot be made: Not a directory"),
         (["a.png", "-o", "b.png", "--tile", "big"], "neither auto nor a number"),
         (["a.png", "-o", "b.png", "--existing", "ask"], "refuse, skip, overwrite"),

@@ -121,7 +121,7 @@ def test_bad_input_is_explained(folder: Path) -> None:
     with pytest.raises(InputError, match="upscales by any scale; say by which"):
         choose_method("bicubic")
     save_network(build("esc-nano", 2), folder / "x2.safetensors")
-    with pytest.raises(InputError, match="2 times, not 3 times"):
+    with pytest.raises(InputError, match="×2, not ×3"):
         choose_method(str(folder / "x2.safetensors"), 3)
     with pytest.raises(InputError, match=r"by 2, not by 2\.5; .*esc-nano-lte"):
         choose_method(str(folder / "x2.safetensors"), 2.5)

@@ -192,7 +192,7 @@ def test_scales_that_cannot_be_exported(network: nn.Module, tmp_path: Path) -> N
     for scale in (None, 0):
         with pytest.raises(InputError, match="any scale"):
             export(build("esc-lte"), tmp_path / "network.onnx", scale=scale)
-    with pytest.raises(InputError, match="2 times, not 3 times"):
+    with pytest.raises(InputError, match="×2, not ×3"):
         export(network, tmp_path / "network.onnx", scale=3)
 
 

@@ -1,20 +1,22 @@
-"""Networks of other architectures (SwinIR, Real-ESRGAN, SPAN, …), which spandrel knows."""
+"""Networks of other architectures (SwinIR, Real-ESRGAN, SPAN, …), loaded by spandrel."""
 
 import math
+import warnings
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from convattn.checkpoints.key_names import StateDict
+from convattn.checkpoints.state_dict import unwrapped_candidates
 from convattn.errors import InputError
-from convattn_yolo.startup import install
 
 if TYPE_CHECKING:
     from spandrel import ImageModelDescriptor, ModelDescriptor
 
-__all__ = ["SpandrelModel", "foreign_network"]
+__all__ = ["SpandrelModel", "spandrel_network"]
 
 _LEAST_STEP = 32  # pixels
 
@@ -23,13 +25,13 @@ class SpandrelModel(nn.Module):
     """A network that spandrel built, called like one of ours.
 
     Args:
-        descriptor: What spandrel made of the weights.
+        descriptor: spandrel's description of the weights.
 
     Attributes:
-        scale: How many times larger the result is; 1 for networks that restore.
-        dtypes: What it computes well in.
-        window_size: Tiles that start at multiples of it are divided as the whole image is.
-        memory_format: Of its weights; some architectures have five-dimensional ones, which know no other.
+        scale: Upscaling factor; 1 for networks that restore.
+        dtypes: Precisions that it supports.
+        window_size: Tiles whose origin is a multiple of it have the same windows as the whole image.
+        memory_format: Of its weights; five-dimensional ones, which some architectures have, support no other.
     """
 
     memory_format = torch.contiguous_format
@@ -52,55 +54,62 @@ class SpandrelModel(nn.Module):
         return upscaled.unflatten(0, (len(x), -1)).flatten(1, 2)
 
 
-def foreign_network(state_dict: StateDict, name: str) -> SpandrelModel:
-    """Build the network that weights belong to, whatever its architecture.
+def spandrel_network(state_dict: StateDict, name: str) -> SpandrelModel:
+    """Build the network that weights belong to with spandrel.
 
     Args:
-        state_dict: Its tensors.
-        name: What errors call it.
+        state_dict: Its tensors, with or without the prefixes that trainers add.
+        name: What error messages call it.
 
     Raises:
-        InputError: spandrel is missing, does not know the architecture, or knows it for something else than
-            upscaling or restoring images.
+        InputError: spandrel is not installed, does not know the architecture, or knows it for a task other
+            than upscaling or restoring images.
     """
-    descriptor = _described(state_dict, name)
+    descriptor = _describe(state_dict, name)
     if descriptor.purpose not in ("SR", "Restoration"):
         raise InputError(
-            f"{name} is a network for {descriptor.purpose} ({descriptor.architecture.name}); give one that "
+            f"{name} is a network for {descriptor.purpose} ({descriptor.architecture.name}); use one that "
             "upscales or restores whole images."
         )
     if (descriptor.input_channels, descriptor.output_channels) not in ((1, 1), (3, 3)):
         raise InputError(
-            f"{name} turns {descriptor.input_channels} channels into {descriptor.output_channels}; give a "
+            f"{name} turns {descriptor.input_channels} channels into {descriptor.output_channels}; use a "
             "network for RGB or grayscale images."
         )
     return SpandrelModel(descriptor).eval()  # type: ignore[arg-type]
 
 
-def _described(state_dict: StateDict, name: str) -> "ModelDescriptor":
-    install()
+def _describe(state_dict: StateDict, name: str) -> "ModelDescriptor":
     try:
         from spandrel import MAIN_REGISTRY, UnsupportedModelError
     except ImportError as error:
         raise InputError(
-            f"{name} holds no ESC network; to load those of other architectures, run: "
+            f"{name} holds no ESC network; to load networks of other architectures, run: "
             "pip install 'convattn[spandrel]'."
         ) from error
-    try:
-        return MAIN_REGISTRY.load(state_dict)
-    except UnsupportedModelError as error:
+    except RuntimeError as error:  # torchvision, which spandrel imports, may not fit the installed torch
         raise InputError(
-            f"{name} holds no network that convattn or spandrel knows; give weights of ESC, or of an "
-            "architecture that spandrel supports."
+            f"spandrel, which loads {name}, cannot be imported ({error}); reinstall the torchvision that "
+            "belongs to your torch."
         ) from error
-    except Exception as error:  # whatever tensors of unexpected shapes lead to
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # architectures warn of their own code
+            for candidate in unwrapped_candidates(state_dict):
+                with suppress(UnsupportedModelError):
+                    return MAIN_REGISTRY.load(candidate)
+    except Exception as error:  # tensors of unexpected shapes can raise anything
         raise InputError(
             f"{name} looks like a network that spandrel knows, but its tensors do not fit; get a whole copy."
         ) from error
+    raise InputError(
+        f"{name} holds no network that convattn or spandrel knows; use weights of ESC or of an architecture "
+        "that spandrel supports."
+    )
 
 
 def _step(descriptor: "ImageModelDescriptor[nn.Module]") -> int:
-    """A multiple of all that the architecture divides images into, and at least its smallest image."""
+    """Return a multiple of the sizes that the network divides images into, at least its smallest image."""
     needs = descriptor.size_requirements
     step = math.lcm(needs.multiple_of, *_window_sizes(descriptor.model))
     return step * math.ceil(max(needs.minimum, _LEAST_STEP) / step)

@@ -13,6 +13,7 @@ from convattn.cli.degrade import degrade
 from convattn.cli.doctor import doctor
 from convattn.cli.evaluate import evaluate
 from convattn.cli.export import export
+from convattn.cli.models import app as models
 from convattn.cli.train import train
 from convattn.cli.upscale import upscale
 from convattn.errors import InputError
@@ -38,6 +39,7 @@ app = typer.Typer(name="convattn", add_completion=False, pretty_exceptions_enabl
 app.callback()(_options)
 for command in (upscale, train, evaluate, export, degrade, bench, doctor):
     app.command()(command)
+app.add_typer(models, name="models")
 for plugin in entry_points(group="convattn.commands"):  # those of convattn-yolo, where it is installed
     app.command(plugin.name)(plugin.load())
 
@@ -65,6 +67,7 @@ def main() -> None:
 def _usage(message: str) -> str:
     """A usage error as one line, with the nearest command where the first word is none."""
     names = [info.name or info.callback.__name__ for info in app.registered_commands if info.callback]
+    names += [group.name for group in app.registered_groups if group.name]
     word = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
     near = difflib.get_close_matches(word, names, n=1) if word not in names else []
     hint = f" Did you mean `convattn {near[0]}`?" if near and "did you mean" not in message.lower() else ""

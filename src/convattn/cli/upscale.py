@@ -95,7 +95,7 @@ def upscale(
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from convattn.checkpoints.loading import bundled
+    from convattn.checkpoints import catalog
     from convattn.cli.video import is_video, upscale_moving
     from convattn.cli.warnings import notes
     from convattn.errors import InputError
@@ -108,7 +108,7 @@ def upscale(
     if size is not None:
         height, width = parse_size(size)
     sides = None if (height, width) == (None, None) else (height, width)
-    if scale is None and sides is None and (model is None or len(bundled().get(model, [])) > 1):
+    if scale is None and sides is None and (model is None or len(catalog.scales(model)) > 1):
         scale = 2
     if tile != "auto" and not tile.isdecimal():
         raise InputError(f"The tile {tile} is neither auto nor a number of pixels.")

@@ -16,7 +16,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from convattn.checkpoints.loading import default_model, from_pretrained
+from convattn.checkpoints.catalog import default_model
+from convattn.checkpoints.loading import from_pretrained
 from convattn.errors import InputError
 from convattn.evaluation.metrics import psnr_y, ssim_y
 from convattn.images.io import find_images, read_rgb

@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from convattn.checkpoints.loading import default_model, from_pretrained
+from convattn.checkpoints.catalog import default_model
+from convattn.checkpoints.loading import from_pretrained
 from convattn.checkpoints.spandrel_model import SpandrelModel
 from convattn.errors import InputError
 from convattn.images.alpha import fill_transparent, limit_to_neighbors
