@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from convattn.bench.candidates import FORMS, OURS, Form
-from convattn.models.networks import build
+from convattn.models.registry import build
 
 NAMED = {"ours": OURS} | FORMS
 

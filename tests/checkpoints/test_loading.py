@@ -6,6 +6,7 @@ import tempfile
 import warnings
 import zipfile
 from contextlib import suppress
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
 
@@ -21,10 +22,15 @@ from convattn.checkpoints import catalog
 from convattn.checkpoints.key_names import from_reference, to_reference
 from convattn.checkpoints.loading import from_pretrained, load_network, save_network, transfer_scale
 from convattn.errors import InputError
-from convattn.models.networks import ESC, ESCLTE, ESCReal, build
+from convattn.layers import BodyConfig
+from convattn.models.esc import ESC
+from convattn.models.esc_lte import ESCLTE
+from convattn.models.esc_real import ESCReal
+from convattn.models.registry import build
 from convattn.models.upsamplers import DySample, NearestConvUpsampler
 
 SMALL = dict(dim=8, large_kernel_dim=4, blocks=2, layers=2, window_size=3, heads=2, ffn_ratio=1.25)
+CONFIG_FIELDS = {field.name for field in fields(BodyConfig)}
 LAYOUTS = [
     ("convattn", ".safetensors"),
     ("reference", ".safetensors"),
@@ -41,8 +47,9 @@ def randomised(network):
 
 
 def small(kind=ESC, **changes):
-    defaults = SMALL | (dict(scale=2) if kind is ESC else {})
-    return randomised(kind(**(defaults | changes)))
+    hyper_parameters = SMALL | {name: changes.pop(name) for name in list(changes) if name in CONFIG_FIELDS}
+    defaults = dict(scale=2) if kind is ESC else {}
+    return randomised(kind(BodyConfig(**hyper_parameters), **(defaults | changes)))
 
 
 def assert_same_network(actual, expected):

@@ -5,7 +5,7 @@ import torch
 
 from convattn.checkpoints.key_names import to_reference
 from convattn.checkpoints.loading import load_network, save_network
-from convattn.models.networks import build
+from convattn.models.registry import build
 
 spandrel = pytest.importorskip("spandrel")
 

@@ -3,7 +3,7 @@
 import pytest
 
 from convattn.checkpoints.loading import save_network
-from convattn.models.networks import build
+from convattn.models.registry import build
 
 
 @pytest.fixture

@@ -36,7 +36,7 @@ def test_a_folder_in_every_format(upscale, tmp_path, suffix):
 def test_extreme_images(upscale, monkeypatch, size):
     make("a.png", *size, 1)
     if size[1] > 1:  # the network's time is not what is tested
-        monkeypatch.setattr("convattn.models.networks.ESC.forward", lambda self, x: x.repeat(1, 1, 2, 2))
+        monkeypatch.setattr("convattn.models.esc.ESC.forward", lambda self, x: x.repeat(1, 1, 2, 2))
     assert upscale("a.png", "-o", "b.png") == (0, "")
     assert read_image("b.png").pixels.shape[:2] == (size[0] * 2, size[1] * 2)
 
@@ -126,7 +126,7 @@ def test_each_mistake_gets_one_sentence(upscale, tmp_path, arguments, complaint)
 def test_words_that_are_no_command_get_one_sentence(upscale, arguments, complaint):
     status, said = upscale(*arguments)
     assert status == 2
-    assert re.fullmatch(rf"convattn: .*{complaint}.*; --help tells what fits\.\n", said)
+    assert re.fullmatch(rf"convattn: .*{complaint}.*\. See convattn --help\.\n", said)
 
 
 def test_a_folder_without_the_right_to_write(upscale, tmp_path, monkeypatch):

@@ -29,7 +29,7 @@ from convattn.evaluation.protocol import (
     shrink,
     with_network,
 )
-from convattn.models.networks import build
+from convattn.models.registry import build
 
 
 @pytest.fixture

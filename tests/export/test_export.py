@@ -4,6 +4,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,13 +19,17 @@ from convattn.export import export as exporting
 from convattn.export.export import export
 from convattn.images.io import Image, read_image, write_image
 from convattn.inference.upscaler import Upscaler
-from convattn.models.networks import ESC, ESCLTE, ESCReal, build
+from convattn.layers import BodyConfig
+from convattn.models.esc import ESC
+from convattn.models.esc_lte import ESCLTE
+from convattn.models.esc_real import ESCReal
+from convattn.models.registry import build
 from convattn.runtimes.exported import load_exported
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
-SMALL = dict(dim=8, large_kernel_dim=4, blocks=1, layers=1, window_size=8, heads=2, ffn_ratio=1.25)
+SMALL = BodyConfig(dim=8, large_kernel_dim=4, blocks=1, layers=1, window_size=8, heads=2, ffn_ratio=1.25)
 
 
 def disturb(network: nn.Module) -> nn.Module:
@@ -36,7 +41,7 @@ def disturb(network: nn.Module) -> nn.Module:
 @pytest.fixture(scope="module")
 def network() -> nn.Module:
     torch.manual_seed(0)
-    return disturb(ESC(scale=2, **SMALL))
+    return disturb(ESC(SMALL, scale=2))
 
 
 @pytest.fixture(scope="module")
@@ -59,9 +64,9 @@ def assert_same_at_other_sizes(
 
 
 KINDS: dict[str, Callable[[], nn.Module]] = {
-    "esc": lambda: ESC(scale=2, **SMALL),
-    "fp": lambda: ESC(scale=3, image_skip="bicubic", factored=True, norm=True, **SMALL),
-    "real": lambda: ESCReal(**SMALL),
+    "esc": lambda: ESC(SMALL, scale=2),
+    "fp": lambda: ESC(replace(SMALL, factored=True, norm=True), scale=3, image_skip="bicubic"),
+    "real": lambda: ESCReal(SMALL),
 }
 
 
@@ -120,7 +125,7 @@ def test_ctrl_c_after_openvino_is_no_crash(network: nn.Module, tmp_path: Path) -
 
 def test_torch_export(tmp_path: Path) -> None:
     """Of a network whose windows are of the usual size, larger than some of the images."""
-    network = disturb(ESC(scale=2, **SMALL | {"window_size": 32}))
+    network = disturb(ESC(replace(SMALL, window_size=32), scale=2))
     export(network, tmp_path / "network.pt2")
     exported = load_exported(tmp_path / "network.pt2")
     assert (exported.scale, exported.window_size) == (2, 32)
@@ -180,7 +185,7 @@ def test_what_cannot_be_exported(
 
 @pytest.mark.parametrize("suffix", [".onnx", ".xml"])
 def test_a_model_of_any_scale_at_one(suffix: str, tmp_path: Path) -> None:
-    network, file = disturb(ESCLTE(hidden=8, **SMALL)), tmp_path / f"network{suffix}"
+    network, file = disturb(ESCLTE(SMALL, hidden=8)), tmp_path / f"network{suffix}"
     export(network, file, scale=3)
     exported = load_exported(file)
     assert (exported.scale, exported.window_size) == (3, 8)

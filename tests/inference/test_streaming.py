@@ -16,7 +16,7 @@ from convattn.images.io import Image, read_image, write_image
 from convattn.inference import streaming, upscaler
 from convattn.inference.batch_jobs import Job, upscale_files
 from convattn.inference.upscaler import Upscaler
-from convattn.models.networks import build
+from convattn.models.registry import build
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """Strips give what the whole image gives, for every network and every size."""
 
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -12,18 +13,22 @@ from convattn.checkpoints.loading import from_pretrained
 from convattn.images.lazy_image import Map, target_of
 from convattn.images.memmap import FileArray
 from convattn.inference import strips
-from convattn.models.networks import ESC, ESCLTE, ESCReal, build
+from convattn.layers import BodyConfig
+from convattn.models.esc import ESC
+from convattn.models.esc_lte import ESCLTE
+from convattn.models.esc_real import ESCReal
+from convattn.models.registry import build
 from convattn.models.upsamplers import DySample, NearestConvUpsampler
 
-SMALL = dict(dim=8, large_kernel_dim=4, blocks=2, layers=2, window_size=8, heads=2, ffn_ratio=1.25)
+SMALL = BodyConfig(dim=8, large_kernel_dim=4, blocks=2, layers=2, window_size=8, heads=2, ffn_ratio=1.25)
 NETWORKS = {
-    "nearest skip": lambda: ESC(scale=3, **SMALL),
-    "norm": lambda: ESC(scale=2, **SMALL, norm=True),
-    "factored": lambda: ESC(scale=2, image_skip="bicubic", **SMALL, norm=True, factored=True),
-    "real": lambda: ESCReal(**SMALL),
-    "real as in neosr": lambda: ESCReal(upsampler=partial(NearestConvUpsampler, convs=(2, 2)), **SMALL),
-    "real with DySample": lambda: ESCReal(upsampler=DySample, **SMALL),
-    "any scale": lambda: ESCLTE(hidden=8, **SMALL),
+    "nearest skip": lambda: ESC(SMALL, scale=3),
+    "norm": lambda: ESC(replace(SMALL, norm=True), scale=2),
+    "factored": lambda: ESC(replace(SMALL, norm=True, factored=True), scale=2, image_skip="bicubic"),
+    "real": lambda: ESCReal(SMALL),
+    "real as in neosr": lambda: ESCReal(SMALL, upsampler=partial(NearestConvUpsampler, convs=(2, 2))),
+    "real with DySample": lambda: ESCReal(SMALL, upsampler=DySample),
+    "any scale": lambda: ESCLTE(SMALL, hidden=8),
 }
 
 
@@ -82,7 +87,7 @@ def test_shipped_network_in_single_precision():
 @torch.inference_mode()
 def test_places_far_away():
     """DySample may read anywhere."""
-    network, x = lively(ESCReal(upsampler=DySample, **SMALL)).double(), torch.rand(1, 3, 40, 33).double()
+    network, x = lively(ESCReal(SMALL, upsampler=DySample)).double(), torch.rand(1, 3, 40, 33).double()
     network.upsampler.offset.weight.data *= 30
     assert network.upsampler.places(network.features(x)).abs().max() > 10
     torch.testing.assert_close(in_strips(network, x, (160, 132), memory=1), network(x), rtol=0, atol=1e-9)

@@ -3,8 +3,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from convattn.inference.tiles import SharedAverages, cut
-from convattn.models.networks import build
+from convattn.images.tiling import cut
+from convattn.inference.tiles import shared_averages, with_averages
+from convattn.models.registry import build
 
 
 @settings(max_examples=100, deadline=None)
@@ -54,41 +55,34 @@ def lively(network):
 @torch.inference_mode()
 def test_averages_of_the_whole_image_change_nothing(name):
     network, x = lively(build(name, 2)), torch.rand(2, 3, 40, 40)
-    averages = SharedAverages(network)
-    assert averages
-    whole = network(x)
-    with averages.taken():
-        torch.testing.assert_close(network(x), whole)
-    with averages.used():
-        torch.testing.assert_close(network(x), whole)
-        assert not torch.allclose(network(x[..., :32]), whole[..., :64])
+    averages, whole = shared_averages(network, [x]), network(x)
+    torch.testing.assert_close(with_averages(network, x, averages), whole)
+    part = with_averages(network, x[..., :32], averages)
+    assert not torch.allclose(part, network(x[..., :32]))
     assert torch.equal(network(x), whole)
+
+
+@torch.inference_mode()
+def test_averages_weigh_parts_by_their_pixels():
+    network, x = lively(build("esc-nano", 2)), torch.rand(1, 3, 24, 24)
+    parts = [x[..., :8], x[..., 8:]]
+    first, second = (shared_averages(network, [part]) for part in parts)
+    expected = [(8 * a + 16 * b) / 24 for a, b in zip(first, second, strict=True)]
+    torch.testing.assert_close(shared_averages(network, parts), expected)
 
 
 @torch.inference_mode()
 def test_shared_averages_bring_tiles_closer_to_the_whole():
     network, x = lively(build("esc-nano", 2)), torch.rand(1, 3, 96, 96)
-    x[..., 48:] *= 0.2  # tiles that differ, so that their own averages mislead
-    whole = network(x)
+    x[..., 48:] *= 0.2  # tiles that differ, so that averages of their own mislead
+    tiles, whole = cut(96, 96, side=64, context=16, step=8), network(x)
 
-    def error(averages):
+    def error(upscale):
         joined = torch.empty_like(whole)
-        with averages.used():
-            for tile in cut(96, 96, side=64, context=16, step=8):
-                rows, columns = tile.seen
-                tile.put(network(x[:, :, rows, columns]), joined, 2)
+        for tile in tiles:
+            rows, columns = tile.seen
+            tile.put(upscale(x[:, :, rows, columns]), joined, 2)
         return (joined - whole).square().mean().sqrt()
 
-    averages = SharedAverages(network)
-    with averages.taken():
-        for tile in cut(96, 96, side=64, context=16, step=8):
-            rows, columns = tile.core
-            network(x[:, :, rows, columns])
-    assert error(averages) < error(SharedAverages(network)) / 3
-
-
-def test_networks_without_dynamic_kernels_have_nothing_to_share():
-    averages = SharedAverages(torch.nn.Conv2d(3, 3, 3))
-    assert not averages
-    with averages.used():
-        pass
+    averages = shared_averages(network, (x[:, :, rows, columns] for rows, columns in (t.core for t in tiles)))
+    assert error(lambda part: with_averages(network, part, averages)) < error(network) / 3

@@ -12,7 +12,7 @@ from convattn.errors import InputError
 from convattn.images.io import Image, write_image
 from convattn.inference import devices
 from convattn.inference.upscaler import Upscaler
-from convattn.models.networks import build
+from convattn.models.registry import build
 
 
 class Bicubic(torch.nn.Module):

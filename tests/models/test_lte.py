@@ -10,15 +10,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from convattn.models.lte import LocalTextureEstimator, pixel_centers
-from convattn.models.networks import ESCLTE
+from convattn.layers import BodyConfig
+from convattn.layers.execution import pixel_centers
+from convattn.models.esc_lte import ESCLTE
+from convattn.models.lte import LocalTextureEstimator
 
-SMALL = dict(dim=16, large_kernel_dim=4, blocks=1, layers=1, window_size=4, heads=2, ffn_ratio=1.25)
+SMALL = BodyConfig(dim=16, large_kernel_dim=4, blocks=1, layers=1, window_size=4, heads=2, ffn_ratio=1.25)
 
 
 def network_of_large_weights(seed: int = 0) -> ESCLTE:
     torch.manual_seed(seed)
-    network = ESCLTE(hidden=8, **SMALL).eval()
+    network = ESCLTE(SMALL, hidden=8).eval()
     for parameter in network.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
     return network

@@ -1,5 +1,7 @@
 """The networks: their published sizes, any input, one function in training and evaluation."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -8,9 +10,12 @@ from hypothesis import strategies as st
 from torch import nn
 
 from convattn.errors import InputError
-from convattn.models.networks import ESC, ESCLTE, NETWORKS, REAL_NETWORKS, build
+from convattn.layers import BodyConfig
+from convattn.models.esc import ESC
+from convattn.models.esc_lte import ESCLTE
+from convattn.models.registry import NETWORKS, REAL_NETWORKS, build
 
-SMALL = dict(dim=16, large_kernel_dim=4, blocks=1, layers=2, window_size=4, heads=2, ffn_ratio=1.25)
+SMALL = BodyConfig(dim=16, large_kernel_dim=4, blocks=1, layers=2, window_size=4, heads=2, ffn_ratio=1.25)
 
 
 def count(network: nn.Module) -> int:
@@ -58,8 +63,8 @@ def disturb(network: nn.Module) -> nn.Module:
 
 def small(kind: str) -> nn.Module:
     network = {
-        "esc": lambda: ESC(scale=3, **SMALL),
-        "fp": lambda: ESC(scale=2, image_skip="bicubic", factored=True, norm=True, **SMALL),
+        "esc": lambda: ESC(SMALL, scale=3),
+        "fp": lambda: ESC(replace(SMALL, factored=True, norm=True), scale=2, image_skip="bicubic"),
     }[kind]()
     return disturb(network)
 
@@ -104,7 +109,7 @@ def test_without_a_residual_the_image_is_repeated() -> None:
 
 
 def test_without_a_residual_any_scale_interpolates() -> None:
-    network, x = ESCLTE(hidden=8, **SMALL), torch.rand(2, 3, 4, 6)
+    network, x = ESCLTE(SMALL, hidden=8), torch.rand(2, 3, 4, 6)
     nn.init.zeros_(network.estimator.mlp[-1].weight)
     nn.init.zeros_(network.estimator.mlp[-1].bias)
     expected = F.interpolate(x, size=(7, 15), mode="bilinear", align_corners=False)
@@ -112,7 +117,7 @@ def test_without_a_residual_any_scale_interpolates() -> None:
 
 
 def test_any_scale_in_chunks_equals_at_once() -> None:
-    network, x = disturb(ESCLTE(hidden=8, **SMALL)), torch.rand(2, 3, 5, 4)
+    network, x = disturb(ESCLTE(SMALL, hidden=8)), torch.rand(2, 3, 5, 4)
     torch.testing.assert_close(network(x, (9, 13), points_at_once=10), network(x, (9, 13)))
 
 

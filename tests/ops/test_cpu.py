@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from convattn.layers import mean_over_symmetries
-from convattn.models.networks import build
+from convattn.models.registry import build
 from convattn.ops import (
     conv_attention,
     convolution,

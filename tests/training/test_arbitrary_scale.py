@@ -14,7 +14,7 @@ pytest.importorskip("lightning")
 
 from convattn.checkpoints.loading import load_network, save_network
 from convattn.errors import InputError
-from convattn.models.networks import build
+from convattn.models.registry import build
 from convattn.training import train
 from convattn.training.config import Recipe
 from convattn.training.data import MARGIN, ImageFolder, QueryStream

@@ -15,7 +15,7 @@ pytest.importorskip("lightning")
 
 from convattn.checkpoints.loading import load_network
 from convattn.errors import InputError
-from convattn.models.networks import build
+from convattn.models.registry import build
 from convattn.training import Training, train
 from convattn.training.config import Recipe
 

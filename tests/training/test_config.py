@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from convattn.errors import InputError
-from convattn.models.networks import NETWORKS
+from convattn.models.registry import NETWORKS
 from convattn.training.config import Recipe, load_recipe
 
 BUNDLED = sorted(

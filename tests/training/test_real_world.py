@@ -21,7 +21,7 @@ pytest.importorskip("lightning")
 from convattn.checkpoints.loading import load_network, save_network
 from convattn.errors import InputError
 from convattn.models.discriminator import adversarial_loss
-from convattn.models.networks import build
+from convattn.models.registry import build
 from convattn.training import Training, losses, real_world, train
 from convattn.training.adversarial import AdversarialTraining
 from convattn.training.config import Recipe

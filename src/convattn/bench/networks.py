@@ -12,8 +12,8 @@ from torch import nn
 from convattn.bench.candidates import FORMS, OURS
 from convattn.bench.runner import Side
 from convattn.errors import InputError
-from convattn.models import networks
-from convattn.models.networks import NETWORKS
+from convattn.models import registry
+from convattn.models.registry import NETWORKS
 
 __all__ = ["OTHERS", "network_side"]
 
@@ -101,9 +101,9 @@ def network_side(
                 f'{name} is built by spandrel, which is missing: pip install "convattn[bench]"; or choose '
                 f"from {', '.join(NETWORKS)}."
             )
-        build = partial(_other, name, scale)
+        build: Callable[[], nn.Module] = partial(_other, name, scale)
     elif base in NETWORKS and (form in forms or not at):
-        build = partial(networks.build, base, scale)
+        build = partial(registry.build, base, scale)
     else:
         raise InputError(
             f"There is no network named {name!r} to measure; there are {', '.join((*NETWORKS, *OTHERS))}, "

@@ -7,13 +7,15 @@ import warnings
 from collections.abc import Iterable
 from fractions import Fraction
 from functools import partial
-from typing import Any
 
 import torch
 from torch import nn
 
 from convattn.checkpoints.key_names import StateDict, from_reference
-from convattn.models.networks import ESC, ESCLTE, ESCReal
+from convattn.layers import BodyConfig
+from convattn.models.esc import ESC
+from convattn.models.esc_lte import ESCLTE
+from convattn.models.esc_real import ESCReal
 from convattn.models.upsamplers import DySample, NearestConvUpsampler
 
 __all__ = ["network_of"]
@@ -49,16 +51,16 @@ def network_of(state: StateDict) -> nn.Module:
 
 def _blank(state: StateDict) -> ESC | ESCLTE | ESCReal:
     """Return the network that tensors of these shapes belong to, without their values."""
-    features = _hyper_parameters(state)
+    config = _hyper_parameters(state)
     if "estimator.phase.weight" in state:
-        return ESCLTE(hidden=2 * len(state["estimator.phase.weight"]), **features)
+        return ESCLTE(config, hidden=2 * len(state["estimator.phase.weight"]))
     if "image_skip.project.weight" in state:
-        return ESCReal(upsampler=_upsampler(state), **features)
+        return ESCReal(config, upsampler=_upsampler(state))
     scale = math.isqrt(len(state["to_image.weight"]) // 3)
-    return ESC(scale=scale, image_skip="bicubic" if features["factored"] else "nearest", **features)
+    return ESC(config, scale=scale, image_skip="bicubic" if config.factored else "nearest")
 
 
-def _hyper_parameters(state: StateDict) -> dict[str, Any]:
+def _hyper_parameters(state: StateDict) -> BodyConfig:
     block = "features.blocks.0."
     factored = "features.large_kernel.pointwise" in state
     kernel = state["features.large_kernel.depthwise" if factored else "features.large_kernel.weight"]
@@ -67,7 +69,7 @@ def _hyper_parameters(state: StateDict) -> dict[str, Any]:
     window_size = (math.isqrt(biases) + 1) // 2
     if not 1 <= window_size <= _LARGEST_WINDOW:
         raise LookupError(f"window size {window_size}")
-    return dict(
+    return BodyConfig(
         dim=dim,
         large_kernel_dim=kernel.shape[0],
         large_kernel_size=kernel.shape[-1],

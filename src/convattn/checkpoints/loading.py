@@ -26,7 +26,7 @@ from convattn.checkpoints.spandrel_model import spandrel_network
 from convattn.checkpoints.state_dict import read_state_dict, unwrapped_candidates, without_wrappers
 from convattn.errors import InputError
 from convattn.files import replacing
-from convattn.models.networks import NAMES, build
+from convattn.models.registry import NAMES, build
 from convattn.runtimes import exported
 
 __all__ = ["describe", "from_pretrained", "load_network", "save_network", "transfer_scale"]
@@ -81,7 +81,7 @@ def save_network(
     """Save the weights of a network; an existing file is replaced only once the new one is complete.
 
     Args:
-        network: One of :mod:`convattn.models.networks`.
+        network: One of :mod:`convattn.models.registry`.
         path: A .safetensors file, or in the reference layout a .pth or .pt file as well.
         layout: "convattn", or "reference" for tools that expect the key names of the reference code.
         metadata: More entries for the header of a .safetensors file, such as those of a
@@ -207,7 +207,7 @@ def transfer_scale(state_dict: Mapping[str, Tensor], scale: int) -> StateDict:
     bilinearly. The published ×3 and ×4 networks start from ×2 in this way.
 
     Args:
-        state_dict: Of an :class:`~convattn.models.networks.ESC`.
+        state_dict: Of an :class:`~convattn.models.esc.ESC`.
         scale: The new scale.
 
     Returns:

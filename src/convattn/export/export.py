@@ -24,7 +24,7 @@ from convattn.checkpoints.loading import describe
 from convattn.errors import InputError
 from convattn.files import replacing
 from convattn.images.io import find_images, read_rgb
-from convattn.models.networks import ESCLTE
+from convattn.models.esc_lte import ESCLTE
 from convattn.runtimes.exported import METADATA, ExportedNetwork, load_exported, openvino_core, require
 
 __all__ = ["FORMATS", "PRECISIONS", "Agreement", "export"]

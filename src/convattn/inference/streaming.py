@@ -15,7 +15,8 @@ from convattn.images.memmap import LARGE, FileArray, check_disk, gather
 from convattn.images.pixel_range import from_unit, to_unit
 from convattn.inference import strips
 from convattn.inference.devices import free_memory
-from convattn.models.lte import pixel_centers
+from convattn.layers.execution import pixel_centers
+from convattn.models.features import SuperResolutionNetwork
 
 __all__ = ["upscale"]
 
@@ -27,7 +28,7 @@ Stream = Iterator[tuple[Region, Tensor]]
 
 
 def upscale(
-    network: strips.Network,
+    network: SuperResolutionNetwork,
     image: Tensor,
     size: tuple[int, int],
     *,
@@ -41,7 +42,7 @@ def upscale(
     Feature maps and result lie in temporary files where there is too little memory for them.
 
     Args:
-        network: One that :func:`convattn.inference.strips.is_supported` accepts, on the device.
+        network: The network, on the device.
         image: (channels, H, W), grayscale or RGB, with alpha or without.
         size: Height and width of the result.
         device: Where the network is.
@@ -80,11 +81,11 @@ def _memory_for_a_region(device: torch.device) -> int:
 
 
 def _allocator(
-    network: strips.Network, image: Tensor, result: int, device: torch.device
+    network: SuperResolutionNetwork, image: Tensor, result: int, device: torch.device
 ) -> Callable[..., strips.Array]:
     """What holds feature maps: memory or, if they are too large for it, files."""
     channels, height, width = image.shape
-    maps = strips.bytes_of_maps(network, (height, width))
+    maps = strips.bytes_of_feature_maps(network, (height, width))
     room = free_memory(torch.device("cpu")) * _SHARE_OF_MEMORY
     in_memory = maps <= (min(room, _MOST_FOR_MAPS) if device.type == "cpu" else room)
     with_alpha = channels in (2, 4)
@@ -129,7 +130,7 @@ def _unit(image: Tensor, device: torch.device) -> Map:
 
 
 def _run(
-    network: strips.Network, x: Map, grayscale: bool, *, size: tuple[int, int], **options: Any
+    network: SuperResolutionNetwork, x: Map, grayscale: bool, *, size: tuple[int, int], **options: Any
 ) -> Stream:
     """Upscale color; grayscale is shown as three equal channels, which are averaged."""
 

@@ -1,61 +1,50 @@
-"""Whole images at bounded memory: a network layer by layer, each over strips.
+"""Whole images at bounded memory: a network layer by layer, each over strips of the image.
 
 Tiles cannot give what the whole image gives, because the dynamic kernel of every convolutional attention
 comes from an average over the whole image. But between two of these averages a network is local. So the
-image goes from average to average strip by strip (piece by piece, where strips are too wide for memory),
-and the maps in between lie in memory or in files. What a strip needs of its surroundings is read or computed
-with it, and zeros and reflections are met at the true border only: the result is that of the whole image to
-float rounding.
+image passes from average to average strip by strip (region by region, where strips are too wide for memory),
+and the feature maps in between are kept in memory or in files. Each region is read with the surroundings that
+its layers state, so zero padding and reflection only occur at the true border: the result is that of the
+whole image, up to float rounding.
 """
 
 import itertools
 import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from convattn.images.lazy_image import Map, Region, around, local, target_of
-from convattn.layers import Block, ConvAttentionLayer, KernelPredictor
-from convattn.layers.plain import convolve
-from convattn.models.lte import pixel_centers
-from convattn.models.networks import ESC, ESCLTE, ESCReal, Features
-from convattn.models.upsamplers import DySample, NearestConvUpsampler
+from convattn.layers.execution import Points
+from convattn.models.features import SuperResolutionNetwork
 
-__all__ = ["Array", "bytes_of_maps", "is_supported", "upscale"]
+__all__ = ["Array", "bytes_of_feature_maps", "upscale"]
 
-Network: TypeAlias = ESC | ESCReal | ESCLTE
-
-_MAPS_ALIVE = 4  # what computing a region takes, in maps as wide as the widest of its layers
+_MAPS_ALIVE = 4  # memory of computing a region, in feature maps as wide as the widest layer
 
 
 class Array(Protocol):
-    """Holds a map: (H, W, C) numbers of which regions are read and written."""
+    """Holds a feature map (H, W, C), of which regions are read and written."""
 
     def __getitem__(self, region: Region, /) -> np.ndarray: ...
 
     def __setitem__(self, region: Region, values: np.ndarray, /) -> None: ...
 
 
-def is_supported(network: nn.Module) -> bool:
-    """Whether a network is one that :func:`upscale` can compute."""
-    return isinstance(network, (ESC, ESCReal, ESCLTE))
+def bytes_of_feature_maps(network: SuperResolutionNetwork, size: tuple[int, int]) -> int:
+    """Return how many bytes :func:`upscale` stores at any one time for an image of some height and width.
 
-
-def bytes_of_maps(network: Network, size: tuple[int, int]) -> int:
-    """How many bytes :func:`upscale` allocates at any one time for an image of some height and width.
-
-    These are three maps: what a pass reads, what it writes, and the shortcut around the block.
+    These are three feature maps: the one that is read, the one that is written, and the block's shortcut.
     """
     return 3 * 4 * network.features.dim * math.prod(size)
 
 
 def upscale(
-    network: Network,
+    network: SuperResolutionNetwork,
     image: Map,
     size: tuple[int, int],
     *,
@@ -63,41 +52,44 @@ def upscale(
     allocate: Callable[[tuple[int, int, int], Any], Array] = np.empty,
     progress: Callable[[float], None] = lambda part: None,
 ) -> Iterator[tuple[Region, Tensor]]:
-    """Upscale an image as the network does when it is shown the whole.
+    """Upscale an image as the network does when it receives the whole.
 
     Args:
-        network: One that :func:`is_supported` accepts.
+        network: The network.
         image: (1, 3, H, W) in [0, 1], on the device and of the dtype of the network.
         size: Height and width of the result.
-        memory: About how many bytes the computation of a region may take, if they suffice for a window.
-        allocate: Makes what holds a map, of a shape (H, W, C) and a NumPy dtype.
-        progress: Called now and then with the part that is done, up to 1.
+        memory: About how many bytes the computation of a region may take; a window at least is computed.
+        allocate: Makes the array of a feature map, from its shape (H, W, C) and a NumPy dtype.
+        progress: Called now and then with the fraction that is done, up to 1.
 
     Yields:
-        Regions of the image, strip by strip, and their upscaled images (1, 3, h, w), not clamped, which
+        Regions of the image, strip by strip, and their upscaled pixels (1, 3, h, w), not clamped, which
         belong where :func:`convattn.images.lazy_image.target_of` says.
     """
     body, weight = network.features, network.features.shallow.weight
-    numbers = memory // (4 * _MAPS_ALIVE)  # of a map at its widest
-    strips = _cut(image.size, numbers // _widest(body), body.window_size)
-    width = max(_widest(body), _width_of_result(network, math.prod(size) / math.prod(image.size)))
-    last = list(itertools.chain(*_cut(image.size, numbers // width, body.window_size)))
-    stores = sum(len(block.layers) + 1 for block in body.blocks)  # type: ignore
-    total, done = stores * sum(map(len, strips)) + len(last), itertools.count(1)
+    values = memory // (4 * _MAPS_ALIVE)
+    widest = body.widest
+    strips = _cut(image.size, values // widest, network.window_size)
+    result_width = math.ceil(network.widest_map(math.prod(size) / math.prod(image.size)))
+    last = list(itertools.chain(*_cut(image.size, values // max(widest, result_width), network.window_size)))
+    dtype = np.float64 if weight.dtype == torch.float64 else np.float32
+    arguments = () if network.scale else (size,)
+    passes = _PassCounter()
+    network.execute(None, *arguments, run=passes)
+    total, done = passes.count * sum(map(len, strips)) + len(last), itertools.count(1)
 
     def tick() -> None:
         progress(next(done) / total)
 
-    dtype = np.float64 if weight.dtype == torch.float64 else np.float32
-    passes = _Passes(strips, lambda: allocate((*image.size, body.dim), dtype), weight, tick)
-    result = _result(network, image, size, passes)
+    execution = _InStrips(strips, lambda: allocate((*image.size, body.dim), dtype), weight, tick)
+    result: Map = network.execute(image, *arguments, run=execution)
     for region in last:
         yield region, result.read(region)
         tick()
 
 
 def _cut(size: tuple[int, int], pixels: int, window: int) -> list[list[Region]]:
-    """Strips from above, each in one region or, if it would be much wider than high, in several.
+    """Strips from the top, each in one region or, if it would be much wider than high, in several.
 
     Args:
         size: Height and width of the image.
@@ -118,161 +110,107 @@ def _part(start: int, length: int, whole: int) -> slice:
     return slice(start, min(start + length, whole))
 
 
-def _widest(module: nn.Module) -> int:
-    """Channels of the widest layer."""
-    return max(layer.out_channels for layer in module.modules() if isinstance(layer, nn.Conv2d))
-
-
-def _width_of_result(network: Network, pixels: float) -> int:
-    """Channels at the end of the network a pixel of the image, each of which becomes ``pixels``."""
-    texture = 2 * _widest(network.estimator) if isinstance(network, ESCLTE) else 0
-    channels = network.features.dim if isinstance(network, ESCReal) else 3
-    return max(texture, math.ceil(channels * pixels))
-
-
 @dataclass(frozen=True)
-class _Passes:
-    """How an image is gone over again and again: strip by strip, each in regions."""
+class _InStrips:
+    """Applies layers to lazy feature maps (see :class:`convattn.layers.execution.Execution`).
+
+    Attributes:
+        strips: The regions of the image, strip by strip.
+        allocate: Makes the array of a feature map.
+        weight: A parameter of the network, whose device and dtype feature maps have.
+        tick: Called after each region.
+    """
 
     strips: list[list[Region]]
     allocate: Callable[[], Array]
-    weight: Tensor  # of the network, which tells device and dtype
-    done: Callable[[], None]
+    weight: Tensor
+    tick: Callable[[], None]
 
-    def store(self, x: Map, averaged: Callable[[Map], Map] | None = None) -> tuple[Map, Tensor]:
-        """Compute a map once, to be read as often as wanted, and the average of what is made of it.
+    def __call__(self, layer: Callable[..., Tensor], *inputs: Any, **options: Any) -> Map:
+        """A feature map whose regions are computed when read, with the halo that the layer states."""
+        names = [*range(len(inputs)), *options]
+        arguments = dict(zip(names, (*inputs, *options.values()), strict=True))
+        maps = {name: value for name, value in arguments.items() if isinstance(value, Map)}
 
-        Args:
-            x: The map.
-            averaged: From the stored map to what is averaged, which depends on nothing further than a strip.
+        def apply(*regions: Tensor) -> Tensor:
+            values = arguments | dict(zip(maps, regions, strict=True))
+            return layer(*(values[name] for name in range(len(inputs))), **{n: values[n] for n in options})
 
-        Returns:
-            The stored map, and the average, (1, C, 1, 1) in float64.
-        """
+        window = getattr(layer, "window_size", 1)
+        if not hasattr(layer, "halo_of"):
+            return local(apply, *maps.values(), halo=layer.halo, window=window)  # type: ignore[attr-defined]
+
+        def read(region: Region) -> Tensor:
+            halo = layer.halo_of(*(x.read(region) for x in maps.values()))
+            return local(apply, *maps.values(), halo=halo, window=window).read(region)
+
+        return Map(inputs[0].size, read)
+
+    def enter(self, part: nn.Module, *inputs: Any) -> Map:
+        """Evaluate a part without its hooks, which expect tensors."""
+        return part.forward(*inputs, run=self)
+
+    def store(self, x: Map) -> Map:
+        """Compute a feature map once."""
         array = self.allocate()
-        stored = Map(x.size, lambda region: _tensor(array[region]).to(self.weight.device))
-        derived = averaged(stored) if averaged else stored
+        for region in self._regions():
+            array[region] = _to_array(x.read(region).to(self.weight.dtype))
+            self.tick()
+        return Map(x.size, lambda region: _to_tensor(array[region]).to(self.weight.device))
+
+    def average(self, x: Map) -> Tensor:
+        """The average over the image, (1, C, 1, 1) in float64."""
         total = torch.zeros((), dtype=torch.float64)
-        # Averaged one strip behind: there is all that it depends on, and it is still at hand.
-        for strip, before in zip([*self.strips, []], [[], *self.strips], strict=True):
-            for region in strip:
-                array[region] = _numbers(x.read(region).to(self.weight.dtype))
-                self.done()
-            for region in before if averaged else []:
-                total = total + derived.read(region).sum(3).cpu().double().sum(2)
-        return stored, total[..., None, None] / math.prod(x.size)
+        for region in self._regions():
+            total = total + x.read(region).sum(3).cpu().double().sum(2)
+            self.tick()
+        return (total[..., None, None] / math.prod(x.size)).to(self.weight.device)
+
+    def sample(self, layer: Callable[..., Tensor], *inputs: Map, size: tuple[int, int]) -> Map:
+        """An upscaled map, each region of which is computed in coordinates of its own."""
+        source = inputs[0].size
+        points = Points.of(source, size, self.weight.device)
+
+        def read(region: Region) -> Tensor:
+            seen = around(region, source, layer.halo)  # type: ignore[attr-defined]
+            return layer(
+                *(x.read(seen) for x in inputs), points.within(seen, target_of(region, source, size))
+            )
+
+        return Map(source, read)
+
+    def _regions(self) -> Iterator[Region]:
+        return itertools.chain(*self.strips)
 
 
-def _tensor(numbers: np.ndarray) -> Tensor:
+def _to_tensor(array: np.ndarray) -> Tensor:
     """(H, W, C) to (1, C, H, W)."""
-    return torch.from_numpy(numbers).permute(2, 0, 1)[None]
+    return torch.from_numpy(array).permute(2, 0, 1)[None]
 
 
-def _numbers(x: Tensor) -> np.ndarray:
+def _to_array(x: Tensor) -> np.ndarray:
     """(1, C, H, W) to (H, W, C)."""
     return x[0].permute(1, 2, 0).cpu().numpy()
 
 
-def _result(network: Network, image: Map, size: tuple[int, int], passes: _Passes) -> Map:
-    """As the network's ``forward``."""
-    if isinstance(network, ESCLTE):
-        image = local(lambda x: 2 * x - 1, image)
-        return _queried(network, _features(network.features, image, passes), image, size)
-    features = _features(network.features, image, passes)
-    if isinstance(network, ESC):
-        return local(network.reconstruct, features, image, halo=2)  # the halo of bicubic interpolation
-    features = local(lambda x, image: x + network.image_skip(image), features, image, halo=3)
-    if isinstance(network.upsampler, NearestConvUpsampler):
-        # Every convolution comes after a doubling at least, and sees half as far.
-        return local(network.upsampler, features, halo=math.ceil(_halo(network.upsampler) / 2))
-    return _sampled(network.upsampler, features)
+class _PassCounter:
+    """Counts how often a network passes over the image, without computing anything."""
 
+    def __init__(self) -> None:
+        self.count = 0
 
-def _features(network: Features, image: Map, passes: _Passes) -> Map:
-    """As ``Features.forward``."""
-    shallow = x = local(lambda x: convolve(network.shallow, x), image, halo=_halo(network.shallow))
-    large_kernel = network.large_kernel()
-    for block in network.blocks:
-        x = _block(block, x, large_kernel, network.window_size, passes)  # type: ignore[arg-type]
-    halo = _halo(network.deep)
-    return local(
-        lambda shallow, x: convolve(network.deep, x, norm=network.norm, residual=shallow),
-        shallow,
-        x,
-        halo=halo,
-    )
+    def __call__(self, layer: Callable[..., Tensor], *inputs: Any, **options: Any) -> None:
+        """Nothing."""
 
+    def enter(self, part: nn.Module, *inputs: Any) -> None:
+        """Count the passes of a part."""
+        part.forward(*inputs, run=self)
 
-def _block(block: Block, skip: Map, large_kernel: Any, window: int, passes: _Passes) -> Map:
-    """As ``Block.forward``."""
-    x = local(lambda x: block.ffn(x, norm=block.norm_ffn), skip, halo=_halo(block.ffn))
-    x = local(lambda x: block.attention(x, norm=block.norm_attention, residual=x), x, window=window)
-    for layer in block.layers:
-        x = _layer(layer, x, large_kernel, passes)  # type: ignore[arg-type]
-    halo = _halo(block.conv_out)
-    x = local(
-        lambda skip, x: convolve(block.conv_out, x, norm=block.norm_out, residual=skip), skip, x, halo=halo
-    )
-    return passes.store(x)[0]
+    def store(self, x: Any) -> None:
+        """Count a pass."""
+        self.count += 1
 
+    average = store
 
-def _layer(layer: ConvAttentionLayer, x: Map, large_kernel: Any, passes: _Passes) -> Map:
-    """As ``ConvAttentionLayer.forward``, whose kernel predictor is told the average of the whole map."""
-    kernel = large_kernel[-1] if isinstance(large_kernel, tuple) else large_kernel
-    halo = _halo(layer.ffn)
-    x, average = passes.store(x, lambda x: local(lambda x: layer.ffn(x, norm=layer.norm), x, halo=halo))
-
-    def attend(x: Tensor) -> Tensor:
-        with _told(layer.attention.predictor, average):
-            return layer(x, large_kernel)
-
-    return local(attend, x, halo=halo + kernel.shape[-1] // 2)
-
-
-@contextmanager
-def _told(predictor: KernelPredictor, average: Tensor) -> Iterator[None]:
-    """Meanwhile, the predictor is shown a map of one pixel, the average, in place of what it is given."""
-
-    def show(predictor: nn.Module, args: tuple[Tensor]) -> Tensor:
-        (x,) = args
-        return average[:, : x.shape[1]].to(x.dtype).to(x.device)
-
-    handle = predictor.register_forward_pre_hook(show)
-    try:
-        yield
-    finally:
-        handle.remove()
-
-
-def _sampled(upsampler: DySample, x: Map) -> Map:
-    """DySample may read anywhere; how far away it does is seen first."""
-
-    def read(region: Region) -> Tensor:
-        halo = math.ceil(upsampler.places(x.read(region)).abs().max()) + 1
-        return local(upsampler, x, halo=halo).read(region)
-
-    return Map(x.size, read)
-
-
-def _queried(network: ESCLTE, features: Map, image: Map, size: tuple[int, int]) -> Map:
-    """As ``ESCLTE.forward``, each region in coordinates of its own."""
-    cell = torch.tensor([[source / output for source, output in zip(image.size, size, strict=True)]])
-
-    def read(region: Region) -> Tensor:
-        seen = around(region, image.size, 2)  # a pixel for the neighbors and one for the convolution
-        texture = network.estimator.estimate(features.read(seen), x := image.read(seen))
-        rows, columns = (
-            pixel_centers(source, output, x.device)[target] - part.start
-            for source, output, target, part in zip(
-                image.size, size, target_of(region, image.size, size), seen, strict=True
-            )
-        )
-        return network.render(texture, rows, columns, cell.to(x.device))
-
-    return Map(image.size, read)
-
-
-def _halo(*modules: nn.Module) -> int:
-    """How far convolutions one after the other see."""
-    parts = (part for module in modules for part in module.modules())
-    return sum(int(part.padding[0]) for part in parts if isinstance(part, nn.Conv2d))
+    def sample(self, layer: Callable[..., Tensor], *inputs: Any, size: tuple[int, int]) -> None:
+        """Nothing."""

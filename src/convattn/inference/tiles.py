@@ -1,118 +1,85 @@
-"""Large images in tiles: quick, for every network, with no seams, but not quite exact as strips are.
+"""Large images in tiles: quick, for every network and without seams, but not exact as strips are.
 
-Two things tie a tile of an ESC network to the rest of its image. Its surroundings: each tile is shown with
+Two things tie a tile of an ESC network to the rest of its image. Its surroundings: each tile is upscaled with
 context, which is cropped afterwards, and starts at a multiple of the attention window, so that windows lie
-where they lie in the whole image. And the averages over the whole image, which the dynamic kernels are
-made of: a first pass over some of the tiles takes them, and all tiles use them.
+where they lie in the whole image. And the averages over the whole image that the dynamic kernels are
+predicted from: a first pass over some of the tiles estimates them, and all tiles use them.
 
-Measured with esc-nano ×2 on 360×400 pixels of Set14's baboon and ppt3, in tiles of 104, which is smaller
-than any that memory asks for: at most 0.08 of 255 away from the untiled result, 0.003 in root mean square.
-With each tile's own averages it would be 0.54 and 0.020.
+Measured with esc-nano ×2 on 360×400 pixels of Set14's baboon and ppt3, in tiles of 104 pixels, smaller than
+any chosen for lack of memory: at most 0.08 of 255 from the untiled result, 0.003 in root mean square. With
+averages of its own for each tile it would be 0.54 and 0.020.
 """
 
-import itertools
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from convattn.layers import KernelPredictor
+from convattn.layers.execution import WholeImage
+from convattn.models.features import SuperResolutionNetwork
 
-__all__ = ["SharedAverages", "Tile", "cut"]
-
-
-@dataclass(frozen=True)
-class Tile:
-    """One tile of an image.
-
-    Attributes:
-        core: Rows and columns that the tile answers for; the cores of all tiles make up the image.
-        seen: Rows and columns that the network is shown: the core and its context.
-    """
-
-    core: tuple[slice, slice]
-    seen: tuple[slice, slice]
-
-    def put(self, upscaled: Tensor, image: Tensor, scale: int) -> None:
-        """Write the core of what was made of the pixels seen into the image, (…, scale · H, scale · W)."""
-        source = [
-            slice((core.start - seen.start) * scale, (core.stop - seen.start) * scale)
-            for core, seen in zip(self.core, self.seen, strict=True)
-        ]
-        target = [slice(core.start * scale, core.stop * scale) for core in self.core]
-        image[..., target[0], target[1]] = upscaled[..., source[0], source[1]]
+__all__ = ["shared_averages", "with_averages"]
 
 
-def cut(height: int, width: int, *, side: int, context: int, step: int = 1) -> list[Tile]:
-    """Cut an image into tiles whose cores lie side by side.
+def shared_averages(network: SuperResolutionNetwork, parts: Iterable[Tensor]) -> list[Tensor]:
+    """Average the features that a network predicts its dynamic kernels from over parts of an image.
 
     Args:
-        height: Rows of the image.
-        width: Columns of the image.
-        side: Most rows and columns that the network is shown at a time; ``step + 2 · context`` at least.
-        context: Pixels around each core, as far as the image reaches; a multiple of ``step``.
-        step: Every tile starts at a multiple of this.
+        network: The network.
+        parts: Tensors (N, 3, h, w) in [0, 1].
 
     Returns:
-        The tiles, row by row.
+        One average (N, C, 1, 1) for each kernel predictor, in order, for :func:`with_averages`.
     """
-    rows, columns = (list(_cut_side(length, side, context, step)) for length in (height, width))
+    recorded, pixels = [], []
+    for part in parts:
+        recorded.append(_averages_of(network, part))
+        pixels.append(part[0, 0].numel())
     return [
-        Tile((row_core, column_core), (row_seen, column_seen))
-        for (row_core, row_seen), (column_core, column_seen) in itertools.product(rows, columns)
+        sum(average * count for average, count in zip(averages, pixels, strict=True)) / sum(pixels)  # type: ignore[misc]
+        for averages in zip(*recorded, strict=True)
     ]
 
 
-def _cut_side(length: int, side: int, context: int, step: int) -> Iterator[tuple[slice, slice]]:
-    """The core and what is seen of each tile along one side."""
-    core = length if length <= side else max((side - 2 * context) // step, 1) * step
-    for start in range(0, length, core):
-        stop = min(start + core, length)
-        yield slice(start, stop), slice(max(start - context, 0), min(stop + context, length))
+def with_averages(network: SuperResolutionNetwork, x: Tensor, averages: Sequence[Tensor]) -> Tensor:
+    """Upscale a tile (N, 3, h, w) with averages that :func:`shared_averages` returned for its image."""
+    return network.execute(x, run=_GivenAverages(averages))
 
 
-class SharedAverages:
-    """The averages that a network's dynamic kernels are made of, shared by all tiles of an image.
+def _averages_of(network: SuperResolutionNetwork, x: Tensor) -> list[Tensor]:
+    run = _RecordedAverages()
+    network.execute(x, run=run)
+    return run.averages
 
-    Args:
-        network: Any network; one without dynamic kernels has no such averages.
-    """
 
-    def __init__(self, network: nn.Module) -> None:
-        self._predictors = [m for m in network.modules() if isinstance(m, KernelPredictor)]
-        self._sums: dict[nn.Module, Tensor] = {}
-        self._pixels: dict[nn.Module, int] = {}
+class _InTiles(WholeImage):
+    """Passes itself on to the parts of a network."""
 
-    def __bool__(self) -> bool:
-        """Whether there is anything to share."""
-        return bool(self._predictors)
+    def enter(self, part: nn.Module, *inputs: Any) -> Tensor:
+        """See :class:`convattn.layers.execution.Execution`."""
+        return part(*inputs, run=self)
 
-    def taken(self) -> AbstractContextManager[None]:
-        """Meanwhile, whatever the network is shown counts."""
-        return self._hooked(self._take)
 
-    def used(self) -> AbstractContextManager[None]:
-        """Meanwhile, the averages that were taken stand in for each tile's own, if any were."""
-        return self._hooked(self._use) if self._sums else nullcontext()
+class _RecordedAverages(_InTiles):
+    """Keeps the averages of everything that is averaged."""
 
-    @contextmanager
-    def _hooked(self, hook: Callable[[nn.Module, Any], Any]) -> Iterator[None]:
-        handles = [predictor.register_forward_pre_hook(hook) for predictor in self._predictors]
-        try:
-            yield
-        finally:
-            for handle in handles:
-                handle.remove()
+    def __init__(self) -> None:
+        self.averages: list[Tensor] = []
 
-    def _take(self, predictor: nn.Module, args: tuple[Tensor]) -> None:
-        (features,) = args
-        total = features.sum((2, 3), keepdim=True, dtype=torch.float32)
-        self._sums[predictor] = self._sums.get(predictor, 0) + total
-        self._pixels[predictor] = self._pixels.get(predictor, 0) + features[0, 0].numel()
+    def average(self, x: Tensor) -> Tensor:
+        """The average over the tile, (N, C, 1, 1)."""
+        average = x.mean((2, 3), keepdim=True, dtype=torch.promote_types(x.dtype, torch.float32))
+        self.averages.append(average)
+        return average
 
-    def _use(self, predictor: nn.Module, args: tuple[Tensor]) -> tuple[Tensor]:
-        average = self._sums[predictor] / self._pixels[predictor]
-        return (average.to(args[0].dtype),)  # the average of one pixel is that pixel
+
+class _GivenAverages(_InTiles):
+    """Gives averages in the order in which they were recorded."""
+
+    def __init__(self, averages: Sequence[Tensor]) -> None:
+        self._averages = iter(averages)
+
+    def average(self, x: Tensor) -> Tensor:
+        """The next of the given averages."""
+        return next(self._averages)

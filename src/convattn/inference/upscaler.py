@@ -5,7 +5,7 @@ import math
 import os
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar, overload
@@ -22,7 +22,8 @@ from convattn.images.alpha import fill_transparent, limit_to_neighbors
 from convattn.images.io import Image, read_image
 from convattn.images.pixel_range import DEPTHS, from_unit, to_unit
 from convattn.images.sizes import ScaleRequest, settled
-from convattn.inference import streaming, strips
+from convattn.images.tiling import cut
+from convattn.inference import streaming
 from convattn.inference.devices import (
     choose_device,
     choose_precision,
@@ -30,7 +31,8 @@ from convattn.inference.devices import (
     free_memory,
     is_out_of_memory,
 )
-from convattn.inference.tiles import SharedAverages, cut
+from convattn.inference.tiles import shared_averages, with_averages
+from convattn.models.features import SuperResolutionNetwork
 from convattn.runtimes.exported import ExportedNetwork
 
 if TYPE_CHECKING:
@@ -217,7 +219,7 @@ class Upscaler:
 
     @property
     def _can_strip(self) -> bool:
-        return strips.is_supported(self.network) and (self.tile is None or self.scale is None)
+        return isinstance(self.network, SuperResolutionNetwork) and (self.tile is None or self.scale is None)
 
     def _upscale_in_strips(self, image: Tensor, progress: Progress) -> Tensor:
         """Upscale (channels, H, W), with less and less memory until it suffices."""
@@ -287,25 +289,35 @@ class Upscaler:
     def _run_in_tiles(self, apply: Apply, image: Tensor, side: int, scale: int, progress: Progress) -> Tensor:
         height, width = image.shape[2:]
         tiles = cut(height, width, side=side, context=self._context, step=self._step)
-        averages = SharedAverages(self.network)
-        averaged = tiles[:: math.ceil(len(tiles) / _MOST_AVERAGED)] if len(tiles) > 1 and averages else []
+        shares = len(tiles) > 1 and isinstance(self.network, SuperResolutionNetwork)
+        averaged = tiles[:: math.ceil(len(tiles) / _MOST_AVERAGED)] if shares else []
         parts = (done / (len(averaged) + len(tiles)) for done in itertools.count(1))
         upscaled = image.new_empty(*image.shape[:2], height * scale, width * scale)
-        with torch.inference_mode(), averages.taken():
-            for rows, columns in (tile.core for tile in averaged):
-                apply(to_unit(image[:, :, rows, columns], self.device))
+
+        def rgb_parts() -> Iterator[Tensor]:
+            for tile in averaged:
+                rows, columns = tile.core
+                yield self._rgb(to_unit(image[:, :, rows, columns], self.device))
                 progress(next(parts))
-        with torch.inference_mode(), averages.used():
+
+        with torch.inference_mode():
+            self._averages = shared_averages(self.network, rgb_parts()) if shares else None
             for tile in tiles:
                 rows, columns = tile.seen
                 unit = apply(to_unit(image[:, :, rows, columns], self.device))
                 tile.put(from_unit(unit, image.dtype), upscaled, scale)
                 progress(next(parts))
+            self._averages = None
         return upscaled
+
+    _averages: list[Tensor] | None = None
+
+    def _rgb(self, x: Tensor) -> Tensor:
+        return x.expand(-1, 3, -1, -1).contiguous(memory_format=self._memory_format)
 
     def _apply(self, x: Tensor) -> Tensor:
         """Upscale (N, 1 or 3, h, w) in [0, 1]; grayscale as three equal channels, which are averaged."""
-        rgb = x.expand(-1, 3, -1, -1).contiguous(memory_format=self._memory_format)
+        rgb = self._rgb(x)
         half = self.dtype != torch.float32
         with torch.autocast(self.device.type, self.dtype, enabled=half):
             upscaled = self._forward(rgb)
@@ -317,6 +329,8 @@ class Upscaler:
         return limit_to_neighbors(self._apply(alpha), alpha)
 
     def _forward(self, x: Tensor) -> Tensor:
+        if self._averages:
+            return with_averages(self.network, x, self._averages)
         return self.network(x) if self.scale else self.network(x, self.size_of(*x.shape[2:]))
 
     def _fits(self, image: Tensor) -> bool:

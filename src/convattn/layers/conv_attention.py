@@ -2,17 +2,19 @@
 
 from typing import cast
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from convattn.layers.plain import convolve, is_watched
-from convattn.ops import conv_attention, predict_kernel, predicted_conv_attention
+from convattn.layers.fusion import Conv2d, Observable, can_fuse, convolve, fusible
+from convattn.ops import conv_attention, predicted_conv_attention
 
 __all__ = ["ConvAttention", "FactoredConvAttention", "KernelPredictor"]
 
 
-class KernelPredictor(nn.Module):
-    """Make one small depthwise kernel for each image from its average features.
+@fusible
+class KernelPredictor(Observable):
+    """Predict one small depthwise kernel for each image from its average features.
 
     Args:
         dim: Channels.
@@ -23,16 +25,26 @@ class KernelPredictor(nn.Module):
     def __init__(self, dim: int, hidden: int, size: int = 3) -> None:
         super().__init__()
         self.size = size
-        self.reduce = nn.Conv2d(dim, hidden, 1)
-        self.expand = nn.Conv2d(hidden, dim * size * size, 1)
+        self.reduce = Conv2d(dim, hidden, 1)
+        self.expand = Conv2d(hidden, dim * size * size, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) to kernels (N, C, size, size)."""
-        return predict_kernel(x, *self.weights)
+        """``expand(gelu(reduce(average of x)))``.
+
+        Args:
+            x: (N, C, H, W), or the average itself, (N, C, 1, 1).
+
+        Returns:
+            Kernels (N, C, size, size).
+        """
+        # Summed in float32: half precision overflows on large images.
+        average = x.mean((2, 3), keepdim=True, dtype=torch.promote_types(x.dtype, torch.float32))
+        kernels = self.expand(F.gelu(self.reduce(average.to(x.dtype))))
+        return kernels.reshape(-1, x.shape[1], self.size, self.size)
 
     @property
     def weights(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """As :func:`convattn.ops.predict_kernel` takes them."""
+        """The tensors that :func:`convattn.ops.predict_kernel` takes."""
         reduce, expand = self.reduce, self.expand
         return reduce.weight, cast(Tensor, reduce.bias), expand.weight, cast(Tensor, expand.bias)
 
@@ -40,33 +52,58 @@ class KernelPredictor(nn.Module):
 class ConvAttention(nn.Module):
     """Convolutional attention on the first channels, then a pointwise convolution over all.
 
+    Source: ESC, section 3.1.
+
     Args:
         dim: Channels in and out.
-        large_kernel_dim: How many of them the large kernel mixes; the others pass.
-        backend: A backend of :func:`convattn.ops.conv_attention`; chosen by the operator where it is None.
+        large_kernel_dim: How many of them the large kernel mixes; the others pass unchanged.
+        kernel_size: Side of the large kernel in pixels.
+        backend: A backend of :func:`convattn.ops.conv_attention`; None lets the operator choose.
     """
 
-    backend: str | None = None  # of layers that were pickled before there was a choice
+    backend: str | None = None  # for layers that were pickled before this attribute existed
 
-    def __init__(self, dim: int, large_kernel_dim: int, *, backend: str | None = None) -> None:
+    def __init__(
+        self, dim: int, large_kernel_dim: int, kernel_size: int = 13, *, backend: str | None = None
+    ) -> None:
         super().__init__()
         self.backend = backend
+        self.halo = kernel_size // 2
         self.large_kernel_dim = large_kernel_dim
         self.predictor = KernelPredictor(large_kernel_dim, large_kernel_dim // 2)
         nn.init.zeros_(self.predictor.expand.weight)
         nn.init.zeros_(self.predictor.expand.bias)  # type: ignore[arg-type]
-        self.project = nn.Conv2d(dim, dim, 1)
+        self.project = Conv2d(dim, dim, 1)
 
-    def forward(self, x: Tensor, large_kernel: Tensor, *, residual: Tensor | None = None) -> Tensor:
-        """(N, C, H, W) and the shared kernel to the same shape, plus a residual."""
-        attended, passed = x[:, : self.large_kernel_dim], x[:, self.large_kernel_dim :]
-        if is_watched(self.predictor):
-            dynamic_kernel = self.predictor(attended)
-            attended = conv_attention(attended, large_kernel, dynamic_kernel, backend=self.backend)
+    def forward(
+        self,
+        x: Tensor,
+        large_kernel: Tensor,
+        *,
+        average: Tensor | None = None,
+        residual: Tensor | None = None,
+    ) -> Tensor:
+        """Apply the large kernel and each image's own small one.
+
+        Args:
+            x: (N, C, H, W).
+            large_kernel: The shared kernel, (large_kernel_dim, large_kernel_dim, K, K).
+            average: The features averaged over the image, (N, C, 1, 1), from which the small kernels are
+                predicted; by default that of ``x``.
+            residual: Added to the result.
+
+        Returns:
+            A tensor shaped like ``x``.
+        """
+        attended, others = _split(x, self.large_kernel_dim)
+        predictor = self.predictor
+        if average is None and can_fuse(x, predictor, predictor.reduce, predictor.expand):
+            weights = predictor.weights
+            attended = predicted_conv_attention(attended, large_kernel, *weights, backend=self.backend)
         else:
-            predictor = self.predictor.weights
-            attended = predicted_conv_attention(attended, large_kernel, *predictor, backend=self.backend)
-        return convolve(self.project, attended, passed, residual=residual)
+            dynamic_kernel = _predict(predictor, attended, average)
+            attended = conv_attention(attended, large_kernel, dynamic_kernel, backend=self.backend)
+        return convolve(self.project, attended, others, residual=residual)
 
 
 class FactoredConvAttention(nn.Module):
@@ -74,21 +111,47 @@ class FactoredConvAttention(nn.Module):
 
     Args:
         dim: Channels in and out.
-        large_kernel_dim: How many of them the large kernel mixes; the others pass.
+        large_kernel_dim: How many of them the large kernel mixes; the others pass unchanged.
+        kernel_size: Side of the depthwise kernel in pixels.
     """
 
-    def __init__(self, dim: int, large_kernel_dim: int) -> None:
+    def __init__(self, dim: int, large_kernel_dim: int, kernel_size: int = 13) -> None:
         super().__init__()
+        self.halo = kernel_size // 2
         self.large_kernel_dim = large_kernel_dim
         self.predictor = KernelPredictor(large_kernel_dim, large_kernel_dim // 4)
-        self.project = nn.Conv2d(dim, dim, 1)
+        self.project = Conv2d(dim, dim, 1)
 
     def forward(
-        self, x: Tensor, large_kernel: tuple[Tensor, Tensor], *, residual: Tensor | None = None
+        self,
+        x: Tensor,
+        large_kernel: tuple[Tensor, Tensor],
+        *,
+        average: Tensor | None = None,
+        residual: Tensor | None = None,
     ) -> Tensor:
-        """(N, C, H, W) and the two shared kernels to the same shape, plus a residual."""
+        """Apply the factored kernel and each image's own small one.
+
+        Args:
+            x: (N, C, H, W).
+            large_kernel: The shared pointwise and depthwise kernels.
+            average: As in :class:`ConvAttention`.
+            residual: Added to the result.
+
+        Returns:
+            A tensor shaped like ``x``.
+        """
         mixing, depthwise = large_kernel
-        attended, passed = x[:, : self.large_kernel_dim], x[:, self.large_kernel_dim :]
-        dynamic_kernel = self.predictor(attended)
+        attended, others = _split(x, self.large_kernel_dim)
+        dynamic_kernel = _predict(self.predictor, attended, average)
         attended = conv_attention(F.conv2d(attended, mixing), depthwise, dynamic_kernel)
-        return convolve(self.project, attended, passed, residual=residual)
+        return convolve(self.project, attended, others, residual=residual)
+
+
+def _split(x: Tensor, channels: int) -> tuple[Tensor, Tensor]:
+    return x[:, :channels], x[:, channels:]
+
+
+def _predict(predictor: KernelPredictor, attended: Tensor, average: Tensor | None) -> Tensor:
+    """The dynamic kernels, from the average of all channels or else of the attended features."""
+    return predictor(attended if average is None else average[:, : attended.shape[1]].to(attended.dtype))

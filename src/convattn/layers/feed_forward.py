@@ -1,8 +1,10 @@
 """The convolutional feed-forward network."""
 
+from fractions import Fraction
+
 from torch import Tensor, nn
 
-from convattn.layers.plain import is_plain, norm_first
+from convattn.layers.fusion import Conv2d, can_fuse, norm_weights
 from convattn.ops.feed_forward import compose, feed_forward
 
 __all__ = ["ConvFFN"]
@@ -11,25 +13,34 @@ __all__ = ["ConvFFN"]
 class ConvFFN(nn.Module):
     """Feed-forward network with a depthwise convolution between its two pointwise ones.
 
-    ``project(h + gelu(depthwise(h)))`` with ``h = gelu(expand(x))``.
+    ``project(h + gelu(depthwise(h)))`` with ``h = gelu(expand(x))`` (ESC, section 3.2).
 
     Args:
         dim: Channels in and out.
-        ratio: Hidden channels are ``int(dim · ratio)``.
+        ratio: Expansion ratio: there are ``int(dim · ratio)`` hidden channels.
     """
 
-    def __init__(self, dim: int, ratio: float) -> None:
+    halo = 1
+
+    def __init__(self, dim: int, ratio: float | Fraction) -> None:
         super().__init__()
         hidden = int(dim * ratio)
-        self.expand = nn.Conv2d(dim, hidden, 1)
-        self.depthwise = nn.Conv2d(hidden, hidden, 3, padding=1, groups=hidden)
-        self.project = nn.Conv2d(hidden, dim, 1)
+        self.expand = Conv2d(dim, hidden, 1)
+        self.depthwise = Conv2d(hidden, hidden, 3, padding=1, groups=hidden)
+        self.project = Conv2d(hidden, dim, 1)
 
     def forward(self, x: Tensor, *, norm: nn.Module | None = None) -> Tensor:
-        """(N, C, H, W), normalized first if wanted, to the same shape."""
+        """Apply the network.
+
+        Args:
+            x: (N, C, H, W).
+            norm: Normalizes ``x`` first.
+
+        Returns:
+            A tensor shaped like ``x``.
+        """
         parts = (self.expand, self.depthwise, self.project)
-        if all(map(is_plain, parts)):
+        if can_fuse(x, norm, *parts):
             weights = (tensor for part in parts for tensor in (part.weight, part.bias))
-            given, x = norm_first(norm, x)
-            return feed_forward(x, *weights, norm=given)  # type: ignore[arg-type]
+            return feed_forward(x, *weights, norm=norm_weights(norm))  # type: ignore[arg-type]
         return compose(x if norm is None else norm(x), *parts)

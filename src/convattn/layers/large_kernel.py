@@ -1,4 +1,4 @@
-"""The large kernel that all layers of a network share."""
+"""The large kernel that all layers of a network share (ESC, section 3.1)."""
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +21,7 @@ def mean_over_symmetries(kernel: Tensor) -> Tensor:
 
 
 class LargeKernel(nn.Module):
-    """Owner of the one dense large kernel of a network (ESC, section 3).
+    """The parameter of a network's one dense large kernel.
 
     Args:
         dim: Channels that the kernel mixes.
@@ -33,12 +33,12 @@ class LargeKernel(nn.Module):
         self.weight = nn.Parameter(nn.init.orthogonal_(torch.empty(dim, dim, size, size)))
 
     def forward(self) -> Tensor:
-        """The kernel as it is used, (dim, dim, size, size), averaged over flips and rotations."""
+        """Return the kernel (dim, dim, size, size), averaged over flips and rotations."""
         return mean_over_symmetries(self.weight)
 
 
 class FactoredLargeKernel(nn.Module):
-    """Owner of the large kernel of ESC-FP, factored into a pointwise and a depthwise kernel.
+    """The parameters of the large kernel of ESC-FP, factored into a pointwise and a depthwise kernel.
 
     Args:
         dim: Channels.
@@ -51,5 +51,5 @@ class FactoredLargeKernel(nn.Module):
         self.depthwise = nn.Parameter(nn.init.orthogonal_(torch.empty(dim, 1, size, size)))
 
     def forward(self) -> tuple[Tensor, Tensor]:
-        """The pointwise (dim, dim, 1, 1) and the depthwise (dim, 1, size, size) kernel."""
+        """Return the pointwise (dim, dim, 1, 1) and the depthwise (dim, 1, size, size) kernel."""
         return self.pointwise, self.depthwise

@@ -1,4 +1,4 @@
-"""The discriminator of adversarial training: tells, pixel by pixel, real images from made ones."""
+"""The discriminator of adversarial training: classifies each pixel as real or generated."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -8,13 +8,13 @@ __all__ = ["Discriminator", "adversarial_loss"]
 
 
 class Discriminator(nn.Module):
-    """A U-Net whose convolutions but the first and the last are divided by their largest singular values.
+    """A U-Net with spectral normalization of all convolutions but the first and the last.
 
     Sources: Wang et al., "Real-ESRGAN", ICCVW 2021, section 3.5; Miyato et al., "Spectral Normalization for
     Generative Adversarial Networks", ICLR 2018.
 
     Args:
-        width: Channels at full size; they double at each of the three halvings.
+        width: Channels at full resolution; they double at each of the three downsamplings.
     """
 
     def __init__(self, width: int = 64) -> None:
@@ -27,7 +27,7 @@ class Discriminator(nn.Module):
         self.last = nn.Conv2d(width, 1, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, 3, H, W) in [0, 1], at least 8×8, to logits (N, 1, H, W), positive where it looks real."""
+        """(N, 3, H, W) in [0, 1], at least 8×8, to logits (N, 1, H, W), positive where pixels look real."""
         x = _activate(self.first(x))
         skips = []
         for conv in self.down:
@@ -42,10 +42,13 @@ class Discriminator(nn.Module):
 
 
 def adversarial_loss(logits: Tensor, *, real: bool) -> Tensor:
-    """Return the mean cross-entropy of a discriminator's logits if all of them should say so.
+    """Return the mean cross-entropy of a discriminator's logits.
 
-    Source: Goodfellow et al., "Generative Adversarial Nets", NeurIPS 2014. The loss of the network that makes
-    images is that they should be taken for real.
+    Source: Goodfellow et al., "Generative Adversarial Nets", NeurIPS 2014.
+
+    Args:
+        logits: Of any shape.
+        real: The label of all pixels. The generator's loss is that of its images labelled real.
     """
     return F.softplus(-logits if real else logits).mean()
 

@@ -1,7 +1,7 @@
 """Local texture estimation: a feature map as a continuous image.
 
-Source: Lee and Jin, "Local Texture Estimator for Implicit Representation Function", CVPR 2022. There a
-image spans [−1, 1]; here positions are in its pixels, the first of which reaches from 0 to 1.
+Source: Lee and Jin, "Local Texture Estimator for Implicit Representation Function", CVPR 2022. There an
+image spans [−1, 1]; here positions are in its pixels, the first of which spans 0 to 1.
 """
 
 import itertools
@@ -12,17 +12,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["LocalTextureEstimator", "Texture", "pixel_centers"]
+__all__ = ["LocalTextureEstimator", "Texture"]
 
 
 class Texture(NamedTuple):
-    """What is known of each pixel of N images, (N · H · W, …), and how they lie.
+    """The estimated texture of every pixel of N images; each tensor has N · H · W rows.
 
     Attributes:
-        amplitude: Of the cosines and then the sines, (…, hidden).
-        row_frequency: Along a column, (…, hidden / 2).
-        column_frequency: Along a row, the same.
-        color: Of the pixel itself, (…, 3).
+        amplitude: Amplitudes of the cosines and then of the sines, (N · H · W, hidden).
+        row_frequency: Vertical frequencies, (N · H · W, hidden / 2).
+        column_frequency: Horizontal frequencies, (N · H · W, hidden / 2).
+        color: Color of the pixel itself, (N · H · W, 3).
         shape: N, H and W.
     """
 
@@ -34,9 +34,9 @@ class Texture(NamedTuple):
 
 
 class LocalTextureEstimator(nn.Module):
-    """Color at any point: an MLP over the local frequencies that the features hold.
+    """Color at any point: an MLP over the local frequencies that the features encode.
 
-    Positions, and all that follows from them, are computed at least in float32, whatever the features are.
+    Positions and phases are computed in float32 at least, whatever the precision of the features.
 
     Args:
         dim: Channels of the features.
@@ -56,7 +56,7 @@ class LocalTextureEstimator(nn.Module):
         )
 
     def estimate(self, features: Tensor, image: Tensor) -> Texture:
-        """Texture of features (N, dim, H, W) of an image (N, 3, H, W)."""
+        """Return the texture of images (N, 3, H, W) with features (N, dim, H, W)."""
         frequency = self.frequency(features).unflatten(1, (-1, 2))
         maps = self.amplitude(features), frequency[:, :, 0], frequency[:, :, 1], image
         batch, _, height, width = image.shape
@@ -64,10 +64,10 @@ class LocalTextureEstimator(nn.Module):
         return Texture(amplitude, down, across, color, (batch, height, width))
 
     def forward(self, texture: Texture, rows: Tensor, columns: Tensor, cell: Tensor) -> Tensor:
-        """Colors at points: of the four nearest pixels each answers, the nearer the weightier.
+        """Return colors at points: the mean of what the four nearest pixels predict, weighted by nearness.
 
         Args:
-            texture: What :meth:`estimate` gives.
+            texture: What :meth:`estimate` returns.
             rows: Positions of the points from top to bottom, in pixels of the image; together with
                 ``columns`` broadcast to (N, …) or (1, …).
             columns: Positions from left to right.
@@ -91,13 +91,13 @@ class LocalTextureEstimator(nn.Module):
             angle = math.pi * (down + across + phase)
             amplitude = F.embedding(pixel, texture.amplitude)
             waves = amplitude * torch.cat((angle.cos(), angle.sin()), -1).to(amplitude.dtype)
-            answer = self.mlp(waves) + F.embedding(pixel, texture.color)
-            color = color + (row.weight * column.weight)[..., None] * answer
+            prediction = self.mlp(waves) + F.embedding(pixel, texture.color)
+            color = color + (row.weight * column.weight)[..., None] * prediction
         return color
 
 
 class _Neighbor(NamedTuple):
-    """The next pixel on one side of each position, how far it is, and how much it counts."""
+    """The next pixel on one side of each position, its distance in pixels, and its weight."""
 
     pixel: Tensor
     offset: Tensor
@@ -105,10 +105,10 @@ class _Neighbor(NamedTuple):
 
 
 def _neighbors(positions: Tensor, length: int, dtype: torch.dtype) -> list[_Neighbor]:
-    """The pixels before and after each position; at the borders both are the outermost.
+    """The pixels before and after each position; at the borders both are the outermost pixel.
 
-    Their weights are those of linear interpolation, so that in two dimensions each counts as much as the area
-    between the point and the opposite pixel.
+    The weights are those of linear interpolation: in two dimensions, the area between the point and the
+    opposite pixel.
     """
     before = (positions - 0.5).floor()
     share = positions - 0.5 - before
@@ -118,18 +118,3 @@ def _neighbors(positions: Tensor, length: int, dtype: torch.dtype) -> list[_Neig
         offset = positions - (index + 0.5)
         neighbors.append(_Neighbor(index.long(), offset.to(dtype), weight.to(dtype)))
     return neighbors
-
-
-def pixel_centers(source: int, output: int, device: torch.device | str = "cpu") -> Tensor:
-    """Where in an image the centers of the pixels of its upscaled image lie, along one side.
-
-    Args:
-        source: Pixels of the image.
-        output: Pixels of the upscaled image.
-        device: Where the result shall be.
-
-    Returns:
-        (output,) in pixels of the image, float64 where the device has it.
-    """
-    centers = (torch.arange(output, dtype=torch.float64) + 0.5) * (source / output)
-    return centers.to(device, torch.float32 if torch.device(device).type == "mps" else torch.float64)

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from convattn.errors import InputError
-from convattn.inference.tiles import cut
+from convattn.images.tiling import cut
 from convattn.ops import reflect_pad
 
 __all__ = ["METADATA", "SUFFIXES", "ExportedNetwork", "load_exported", "openvino_core", "require"]

@@ -17,7 +17,7 @@ __all__ = ["AnyScaleTraining"]
 
 
 class AnyScaleTraining(Training):
-    """Training of :class:`~convattn.models.networks.ESCLTE`; see :class:`Training`."""
+    """Training of :class:`~convattn.models.esc_lte.ESCLTE`; see :class:`Training`."""
 
     stream_type = QueryStream
 

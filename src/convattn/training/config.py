@@ -12,7 +12,7 @@ from typing import Any, Literal
 import yaml
 
 from convattn.errors import InputError
-from convattn.models.networks import ANY_SCALE_NETWORKS, REAL_NETWORKS
+from convattn.models.registry import ARBITRARY_SCALE_NETWORKS, REAL_NETWORKS
 
 __all__ = ["Recipe", "load_recipe"]
 
@@ -22,7 +22,7 @@ class Recipe:
     """Everything that the training of a network depends on.
 
     Attributes:
-        network: name of the network, one of ``convattn.models.networks.NAMES``.
+        network: name of the network, one of ``convattn.models.registry.NAMES``.
         scale: how many times larger the output is; of a network of any scale, the largest that it learns.
         data: folder of training images of any size, or of pairs: with the folders ``LR`` and ``HR`` of images
             and of what the network is to make of them, under the same names.
@@ -141,7 +141,7 @@ class Recipe:
                 f"The recipe trains {self.network} against a discriminator, which is for networks for "
                 f"real-world images only; choose {' or '.join(REAL_NETWORKS)}, or set adversarial to 0."
             )
-        if self.network in ANY_SCALE_NETWORKS and (self.laplacian or self.perceptual):
+        if self.network in ARBITRARY_SCALE_NETWORKS and (self.laplacian or self.perceptual):
             raise InputError(
                 f"The recipe trains {self.network} on single points, but the Laplacian and the perceptual "
                 "loss need whole patches; leave them out."
@@ -159,7 +159,7 @@ class Recipe:
     @property
     def name(self) -> str:
         """Of the weights: the network and, where it has but one, its scale."""
-        return self.network if self.network in ANY_SCALE_NETWORKS else f"{self.network}-x{self.scale}"
+        return self.network if self.network in ARBITRARY_SCALE_NETWORKS else f"{self.network}-x{self.scale}"
 
     @property
     def folder(self) -> Path:

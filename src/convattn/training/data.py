@@ -14,7 +14,7 @@ from torch.utils.data import IterableDataset, default_collate, get_worker_info
 from convattn.errors import InputError
 from convattn.images.io import find_images, read_rgb
 from convattn.images.resize import resize_bicubic
-from convattn.models.lte import pixel_centers
+from convattn.layers.execution import pixel_centers
 
 __all__ = [
     "MARGIN",

@@ -16,7 +16,8 @@ from torch import nn
 from convattn.checkpoints.loading import load_network, transfer_scale
 from convattn.errors import InputError
 from convattn.files import replacing
-from convattn.models.networks import ANY_SCALE_NETWORKS, ESC, REAL_NETWORKS, build
+from convattn.models.esc import ESC
+from convattn.models.registry import ARBITRARY_SCALE_NETWORKS, REAL_NETWORKS, build
 from convattn.training.adversarial import AdversarialTraining
 from convattn.training.arbitrary_scale import AnyScaleTraining
 from convattn.training.callbacks import CHECKPOINT, Bar, Keeper, Samples, Validation
@@ -62,7 +63,7 @@ def train(recipe: Recipe) -> Path:
 def _training_of(recipe: Recipe) -> type[Training]:
     """Return the training of the recipe's network, data and losses."""
     if holds_pairs(recipe.data):
-        if recipe.adversarial or recipe.network in ANY_SCALE_NETWORKS:
+        if recipe.adversarial or recipe.network in ARBITRARY_SCALE_NETWORKS:
             raise InputError(
                 f"{recipe.data} holds pairs, which train networks of one scale without a discriminator; set "
                 "adversarial=0, or give a folder of high-resolution images."
@@ -70,7 +71,7 @@ def _training_of(recipe: Recipe) -> type[Training]:
         return PairTraining
     if recipe.adversarial:
         return AdversarialTraining
-    if recipe.network in ANY_SCALE_NETWORKS:
+    if recipe.network in ARBITRARY_SCALE_NETWORKS:
         return AnyScaleTraining
     return RealTraining if recipe.network in REAL_NETWORKS else Training
 
