@@ -8,7 +8,6 @@ from urllib.parse import urlsplit
 
 import pytest
 import torch
-from convattn.models.registry import build
 
 from convattn import from_pretrained
 from convattn.bench.networks import OTHERS, network_side
@@ -21,6 +20,7 @@ from convattn.checkpoints.model_card import ModelCard, Task, read_card
 from convattn.checkpoints.released import RELEASED
 from convattn.errors import InputError
 from convattn.images.sizes import ScaleRequest
+from convattn.models.registry import build
 
 
 @pytest.fixture(autouse=True)
