@@ -145,7 +145,9 @@ def find_images(folder: str | os.PathLike[str]) -> list[Path]:
     found = sorted(
         path
         for path in folder.rglob("*")
-        if path.suffix.lower() in READABLE and not path.name.startswith(".") and path.is_file()
+        if path.suffix.lower() in READABLE
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        and path.is_file()
     )
     if not found:
         raise InputError(f"The folder {folder} holds no images ({', '.join(READABLE)}).")

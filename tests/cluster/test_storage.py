@@ -1,0 +1,107 @@
+"""Any storage behaves like a folder."""
+
+import uuid
+
+import pytest
+
+from convattn.cluster.storage import exists, is_folder, list_files, local_copy, replacing_anywhere
+from convattn.errors import InputError
+
+
+@pytest.fixture
+def bucket(monkeypatch):
+    moto = pytest.importorskip("moto.server")
+    pytest.importorskip("s3fs")
+    server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    host, port = server.get_host_and_port()
+    for name, value in {
+        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    import s3fs
+
+    s3fs.S3FileSystem.clear_instance_cache()
+    name = f"bucket-{uuid.uuid4().hex[:8]}"
+    s3fs.S3FileSystem().mkdir(name)
+    yield f"s3://{name}"
+    server.stop()
+    s3fs.S3FileSystem.clear_instance_cache()
+
+
+@pytest.fixture(params=["local", "memory", "s3"])
+def root(request, tmp_path):
+    if request.param == "s3":
+        return request.getfixturevalue("bucket")
+    return str(tmp_path) if request.param == "local" else f"memory://{uuid.uuid4().hex}"
+
+
+def write(address, content):
+    with replacing_anywhere(address) as path:
+        path.write_bytes(content)
+
+
+def test_files_come_back_with_their_places(root):
+    places = ["b.png", "a/b/c.png", "a/d.png"]
+    for number, place in enumerate(places):
+        write(f"{root}/in/{place}", bytes([number]))
+    assert sorted(list_files(f"{root}/in")) == sorted(places)
+    with local_copy(f"{root}/in/a/d.png") as path:
+        assert path.read_bytes() == b"\x02"
+        assert path.suffix == ".png"
+
+
+def test_folders_are_told_from_files(root):
+    write(f"{root}/in/a.png", b"x")
+    assert is_folder(f"{root}/in")
+    assert not is_folder(f"{root}/in/a.png")
+    assert exists(f"{root}/in/a.png")
+    assert not exists(f"{root}/in/b.png")
+
+
+def test_nothing_appears_where_writing_fails(root):
+    def fail_halfway():
+        with replacing_anywhere(f"{root}/out/a.png") as path:
+            if not root.startswith("/"):  # a local file is replaced by whoever writes it
+                path.write_bytes(b"half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail_halfway()
+    assert not exists(f"{root}/out/a.png")
+
+
+def test_a_missing_file_is_one_sentence(root):
+    if root.startswith("/"):
+        pytest.skip("a local file is read by whoever asked for it")
+    with pytest.raises(InputError, match="There is no file"), local_copy(f"{root}/none.png"):
+        pass
+
+
+def test_more_keys_than_a_page_holds(bucket):
+    import s3fs
+
+    storage = s3fs.S3FileSystem()
+    for number in range(7):
+        storage.pipe_file(f"{bucket}/in/{number}.png", b"x")
+    pages = []
+    call, ask = storage.call_s3, s3fs.S3FileSystem.call_s3
+
+    def three_at_a_time(self, method, *args, **query):
+        pages.append(method)
+        return call(method, *args, MaxKeys=3, **query)
+
+    try:
+        s3fs.S3FileSystem.call_s3 = three_at_a_time
+        assert sorted(list_files(f"{bucket}/in")) == [f"{number}.png" for number in range(7)]
+    finally:
+        s3fs.S3FileSystem.call_s3 = ask
+    assert pages.count("list_objects_v2") == 3
+
+
+def test_an_unknown_protocol_is_one_sentence():
+    with pytest.raises(InputError, match="cannot be opened"):
+        list(list_files("nonsense://x"))
