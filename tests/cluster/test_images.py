@@ -2,6 +2,7 @@
 
 import os
 import signal
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,11 +12,11 @@ pytest.importorskip("ray")
 
 from convattn.checkpoints.loading import save_network
 from convattn.cluster import Settings, Summary, images, upscale_on_cluster
-from convattn.cluster.jobs import find_jobs
+from convattn.cluster.jobs import RemoteJob, find_jobs
 from convattn.errors import InputError
 from convattn.inference.batch_jobs import plan, upscale_files
 from convattn.inference.upscaler import Upscaler
-from convattn.models.networks import build
+from convattn.models.registry import build
 
 pytestmark = pytest.mark.usefixtures("cluster")
 
@@ -31,11 +32,15 @@ def contents(folder):
     return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
-def test_results_and_names_are_those_of_one_machine(settings, folder, tmp_path):
-    summary = upscale_on_cluster([str(folder)], str(tmp_path / "many"), settings)
-    upscale_files(Upscaler(settings.model, 2, device="cpu"), plan([str(folder)], str(tmp_path / "one")))
-    assert contents(tmp_path / "many") == contents(tmp_path / "one")
-    assert (summary.done, summary.left, summary.failures) == (summary.found, 0, [])
+def test_results_names_and_failures_are_those_of_one_machine(settings, folder, tmp_path):
+    (folder / "broken.png").write_bytes(b"\x89PNG broken")
+    seen: list[int] = []
+    many, one = tmp_path / "many", tmp_path / "one"
+    summary = upscale_on_cluster([str(folder)], str(many), settings, progress=lambda s: seen.append(s.left))
+    errors = upscale_files(Upscaler(settings.model, 2, device="cpu"), plan([str(folder)], str(one)))
+    assert contents(many) == contents(one)
+    assert [failure.reason for failure in summary.failures] == [str(error) for error in errors]
+    assert (summary.done, summary.left, len(seen)) == (summary.found - 1, 0, summary.found)
 
 
 def test_jobs_are_found_lazily(folder, monkeypatch):
@@ -52,27 +57,15 @@ def test_jobs_are_found_lazily(folder, monkeypatch):
     assert listed == ["a.png"]
 
 
-def test_a_damaged_image_stops_nothing_else(settings, folder, tmp_path):
-    (folder / "broken.png").write_bytes(b"\x89PNG broken")
-    seen: list[int] = []
-    summary = upscale_on_cluster(
-        [str(folder)], str(tmp_path / "out"), settings, progress=lambda s: seen.append(s.left)
-    )
-    (failure,) = summary.failures
-    assert failure.source.endswith("broken.png")
-    assert summary.done == summary.found - 1
-    assert len(seen) == summary.found
-
-
-def test_existing_results_are_refused_or_skipped(settings, folder, tmp_path):
-    out = str(tmp_path / "out")
-    upscale_on_cluster([str(folder)], out, settings)
-    again = upscale_on_cluster([str(folder)], out, settings)
-    assert len(again.failures) == again.found
-    skipping = Settings(model=settings.model, scale=2, device="cpu", existing="skip")
-    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*.png")}
-    assert upscale_on_cluster([str(folder)], out, skipping).failures == []
-    assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*.png")}
+def test_existing_results_are_refused_skipped_or_overwritten(settings, folder, tmp_path):
+    job = RemoteJob(str(folder / "a.png"), str(tmp_path / "a.png"))
+    assert images._Worker(settings, threads=1).upscale(job) is None
+    before = (tmp_path / "a.png").stat().st_mtime_ns
+    assert "exists already" in images._Worker(settings, threads=1).upscale(job)
+    assert images._Worker(replace(settings, existing="skip"), threads=1).upscale(job) is None
+    assert (tmp_path / "a.png").stat().st_mtime_ns == before
+    assert images._Worker(replace(settings, existing="overwrite"), threads=1).upscale(job) is None
+    assert (tmp_path / "a.png").stat().st_mtime_ns > before
 
 
 class _Killed(images._Worker):
@@ -91,7 +84,7 @@ class _Killed(images._Worker):
 def test_a_killed_worker_costs_only_the_image_that_kills_it(settings, tmp_path, monkeypatch):
     monkeypatch.setattr(images, "_Worker", _Killed)
     (tmp_path / "in").mkdir()
-    for name in ("1.png", "2.png", "once.png", "always.png", "5.png"):
+    for name in ("1.png", "once.png", "always.png", "4.png"):
         Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / "in" / name)
     summary = upscale_on_cluster([str(tmp_path / "in")], str(tmp_path / "out"), settings)
     assert [os.path.basename(failure.source) for failure in summary.failures] == ["always.png"]
