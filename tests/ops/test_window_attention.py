@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from convattn.layers import WindowAttention
 from convattn.ops import window_attention
-from convattn.ops.window_attention import BACKENDS, expand_bias
+from convattn.ops.relative_bias import expand_bias
+from convattn.ops.window_attention import BACKENDS
 
 BACKENDS_WITH_GRADIENTS = [name for name in BACKENDS if name not in ("flex", "cpu")]  # on a CPU
 

@@ -5,7 +5,7 @@ from fractions import Fraction
 from torch import Tensor, nn
 
 from convattn.layers.fusion import Conv2d, can_fuse, norm_weights
-from convattn.ops.feed_forward import compose, feed_forward
+from convattn.ops.feed_forward import FeedForwardWeights, compose, feed_forward
 
 __all__ = ["ConvFFN"]
 
@@ -41,6 +41,6 @@ class ConvFFN(nn.Module):
         """
         parts = (self.expand, self.depthwise, self.project)
         if can_fuse(x, norm, *parts):
-            weights = (tensor for part in parts for tensor in (part.weight, part.bias))
-            return feed_forward(x, *weights, norm=norm_weights(norm))  # type: ignore[arg-type]
+            weights = FeedForwardWeights(*(tensor for part in parts for tensor in (part.weight, part.bias)))  # type: ignore[arg-type]
+            return feed_forward(x, weights, norm=norm_weights(norm))
         return compose(x if norm is None else norm(x), *parts)

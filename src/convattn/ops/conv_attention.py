@@ -5,13 +5,14 @@ ICCV 2025, the ConvAttn operator.
 """
 
 import math
-from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from convattn.ops import cpu
+from convattn.ops import checks, cpu
+from convattn.ops.backends import Backend, Backends
 from convattn.ops.exporting import is_exporting
 
 __all__ = ["BACKENDS", "conv_attention", "predict_kernel", "predicted_conv_attention"]
@@ -37,11 +38,8 @@ def conv_attention(
     Raises:
         ValueError: The shapes do not fit together or the backend is unknown.
     """
-    _check(x, large_kernel, dynamic_kernel)
-    name = backend or _choose(x, large_kernel, dynamic_kernel)
-    if name not in BACKENDS:
-        raise ValueError(f"unknown backend {name!r}; choose from {', '.join(BACKENDS)}")
-    return BACKENDS[name](x, large_kernel, dynamic_kernel)
+    checks.conv_attention(x, large_kernel, dynamic_kernel)
+    return BACKENDS.run(backend, x, large_kernel, dynamic_kernel)
 
 
 def predict_kernel(
@@ -58,12 +56,16 @@ def predict_kernel(
 
     Returns:
         (N, C, k, k).
+
+    Raises:
+        ValueError: The shapes do not fit together.
     """
+    checks.predict_kernel(x, reduce_weight, reduce_bias, expand_weight, expand_bias)
     # Summed in float32: half precision overflows on large images.
     average = x.mean((2, 3), keepdim=True, dtype=torch.promote_types(x.dtype, torch.float32))
     hidden = F.gelu(F.conv2d(average.to(x.dtype), reduce_weight, reduce_bias))
     size = math.isqrt(len(expand_bias) // x.shape[1])
-    return F.conv2d(hidden, expand_weight, expand_bias).reshape(-1, x.shape[1], size, size)
+    return F.conv2d(hidden, expand_weight, expand_bias).reshape(x.shape[0], x.shape[1], size, size)
 
 
 def predicted_conv_attention(
@@ -83,10 +85,8 @@ def predicted_conv_attention(
     Raises:
         ValueError: The shapes do not fit together or the backend is unknown.
     """
-    if backend == "cpu" or (backend is None and cpu.is_supported(x, large_kernel, *predictor)):
-        _check_large(x, large_kernel)
-        return _predicted(x, large_kernel, *predictor)
-    return conv_attention(x, large_kernel, predict_kernel(x, *predictor), backend=backend)
+    checks.predicted_conv_attention(x, large_kernel, *predictor)
+    return _PREDICTED_BACKENDS.run(backend, x, large_kernel, *predictor)
 
 
 def _reference(x: Tensor, large_kernel: Tensor, dynamic_kernel: Tensor) -> Tensor:
@@ -125,49 +125,28 @@ def _large(x: Tensor, large_kernel: Tensor) -> Tensor:
     return F.conv2d(x, large_kernel, padding=large_kernel.shape[-1] // 2, groups=groups)
 
 
-def _choose(x: Tensor, large_kernel: Tensor, dynamic_kernel: Tensor) -> str:
-    """Groups that depend on the batch cannot be exported; they are the fastest of torch's own operations."""
-    if is_exporting():
-        return "shifted"
-    return "cpu" if cpu.is_supported(x, large_kernel, dynamic_kernel) else "grouped"
+def _predict(x: Tensor, large_kernel: Tensor, *predictor: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    return x, large_kernel, predict_kernel(x, *predictor)
 
 
-def _check(x: Tensor, large_kernel: Tensor, dynamic_kernel: Tensor) -> None:
-    if x.ndim != 4 or large_kernel.ndim != 4 or dynamic_kernel.ndim != 4:
-        raise ValueError("conv_attention takes features (N, C, H, W) and kernels of four dimensions")
-    _check_large(x, large_kernel)
-    images, channels = x.shape[:2]
-    if tuple(dynamic_kernel.shape[:2]) != (images, channels):
-        raise ValueError(
-            f"dynamic_kernel must hold one kernel for each of {images} images and {channels} channels, "
-            f"not {tuple(dynamic_kernel.shape)}"
-        )
-    _check_sides(dynamic_kernel)
+def _exports(*args: Any) -> bool:
+    return is_exporting()
 
 
-def _check_large(x: Tensor, large_kernel: Tensor) -> None:
-    channels = x.shape[1]
-    if large_kernel.shape[0] != channels or large_kernel.shape[1] not in (1, channels):
-        raise ValueError(
-            f"large_kernel must be ({channels}, {channels}, K, K) or ({channels}, 1, K, K) for features of "
-            f"{channels} channels, not {tuple(large_kernel.shape)}"
-        )
-    _check_sides(large_kernel)
+# Groups that depend on the batch cannot be exported; they are the fastest of torch's own operations.
+BACKENDS = Backends(
+    Backend("reference", _reference),
+    Backend("shifted", _shifted, is_best=_exports),
+    Backend("cpu", cpu.register(cpu.conv_attention, fallback=_grouped), is_best=cpu.is_supported),
+    Backend("grouped", _grouped),
+    default=_grouped,
+)
 
-
-def _check_sides(kernel: Tensor) -> None:
-    if kernel.shape[2] != kernel.shape[3] or kernel.shape[2] % 2 == 0:
-        raise ValueError(f"kernels must be square with an odd side, not {tuple(kernel.shape[2:])}")
-
-
-BACKENDS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
-    "reference": _reference,
-    "grouped": _grouped,
-    "shifted": _shifted,
-    "cpu": cpu.register(cpu.conv_attention, fallback=_grouped),
-}
-
-_predicted = cpu.register(
-    cpu.predicted_conv_attention,
-    fallback=lambda x, large_kernel, *predictor: _grouped(x, large_kernel, predict_kernel(x, *predictor)),
+_PREDICTED_BACKENDS = BACKENDS.after(
+    _predict,
+    Backend(
+        "cpu",
+        cpu.register(cpu.predicted_conv_attention, fallback=lambda *args: _grouped(*_predict(*args))),
+        is_best=cpu.is_supported,
+    ),
 )

@@ -1,13 +1,13 @@
 """Small convolutions with what stands before and after them, so that maps are read and written once."""
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from convattn.ops import cpu
+from convattn.ops import checks, cpu
+from convattn.ops.backends import Backend, Backends
 from convattn.ops.norm import Norm, normalize
 
 __all__ = ["BACKENDS", "convolution"]
@@ -38,15 +38,10 @@ def convolution(
         (N, out, H, W).
 
     Raises:
-        ValueError: The kernel has another size, or the backend is unknown.
+        ValueError: The shapes do not fit together or the backend is unknown.
     """
-    if _size(weight) not in ((1, 1), (3, 3)):
-        raise ValueError(f"weight must be (out, in, 1, 1) or (out, in, 3, 3), not {tuple(weight.shape)}")
-    args = (x, weight, bias, other, residual, *(norm or (None, None, 0.0)))
-    name = backend or ("cpu" if cpu.is_supported(*args) else "reference")
-    if name not in BACKENDS:
-        raise ValueError(f"unknown backend {name!r}; choose from {', '.join(BACKENDS)}")
-    return BACKENDS[name](*args)
+    checks.convolution(x, weight, bias, other, residual, norm)
+    return BACKENDS.run(backend, x, weight, bias, other, residual, *(norm or (None, None, 0.0)))
 
 
 def _reference(
@@ -60,16 +55,20 @@ def _reference(
     """The definition."""
     x = normalize(x, *norm)
     x = x if other is None else torch.cat((x, other), 1)
-    out = F.conv2d(x, weight, bias, padding=_size(weight)[0] // 2)
+    size = int(weight.shape[2])  # tracing for ONNX turns sizes into tensors
+    out = F.conv2d(x, weight, bias, padding=size // 2)
     return out if residual is None else residual + out
 
 
-def _size(weight: Tensor) -> tuple[int, int]:
-    """A kernel's height and width. Tracing for ONNX turns sizes into tensors, which this undoes."""
-    return int(weight.shape[2]), int(weight.shape[3])
+def _channels(x: Tensor, weight: Tensor, *_: Any) -> int:
+    return weight.shape[0]
 
 
-BACKENDS: dict[str, Callable[..., Tensor]] = {
-    "reference": _reference,
-    "cpu": cpu.register(cpu.convolution, fallback=_reference, channels=lambda x, weight, *_: weight.shape[0]),
-}
+_cpu = cpu.register(cpu.convolution, fallback=_reference, channels=_channels)
+
+BACKENDS = Backends(
+    Backend("reference", _reference),
+    Backend("cpu", _cpu, is_best=cpu.is_supported),
+    default=_reference,
+    channels=_channels,
+)

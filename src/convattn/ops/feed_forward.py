@@ -5,39 +5,46 @@ ICCV 2025, ConvFFN.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch.nn.functional as F
 from torch import Tensor
 
-from convattn.ops import cpu
+from convattn.ops import checks, cpu
+from convattn.ops.backends import Backend, Backends
 from convattn.ops.norm import Norm, normalize
 
-__all__ = ["BACKENDS", "compose", "feed_forward"]
+__all__ = ["BACKENDS", "FeedForwardWeights", "compose", "feed_forward"]
 
 
-def feed_forward(
-    x: Tensor,
-    expand_weight: Tensor,
-    expand_bias: Tensor,
-    depthwise_weight: Tensor,
-    depthwise_bias: Tensor,
-    project_weight: Tensor,
-    project_bias: Tensor,
-    *,
-    norm: Norm | None = None,
-    backend: str | None = None,
-) -> Tensor:
-    """Pointwise, depthwise and pointwise convolution: :func:`compose` of the three.
+class FeedForwardWeights(NamedTuple):
+    """The parameters of a feed-forward network.
 
-    Args:
-        x: Features, (N, C, H, W).
+    Attributes:
         expand_weight: (hidden, C, 1, 1).
         expand_bias: (hidden,).
         depthwise_weight: (hidden, 1, 3, 3), zero-padded.
         depthwise_bias: (hidden,).
         project_weight: (C, hidden, 1, 1).
         project_bias: (C,).
+    """
+
+    expand_weight: Tensor
+    expand_bias: Tensor
+    depthwise_weight: Tensor
+    depthwise_bias: Tensor
+    project_weight: Tensor
+    project_bias: Tensor
+
+
+def feed_forward(
+    x: Tensor, weights: FeedForwardWeights, *, norm: Norm | None = None, backend: str | None = None
+) -> Tensor:
+    """Pointwise, depthwise and pointwise convolution: :func:`compose` of the three.
+
+    Args:
+        x: Features, (N, C, H, W).
+        weights: Of the three convolutions.
         norm: Normalizes ``x`` first.
         backend: A name in :data:`BACKENDS`; chosen by the function where it is None.
 
@@ -45,14 +52,10 @@ def feed_forward(
         A tensor shaped like ``x``.
 
     Raises:
-        ValueError: The backend is unknown.
+        ValueError: The shapes do not fit together or the backend is unknown.
     """
-    weights = (expand_weight, expand_bias, depthwise_weight, depthwise_bias, project_weight, project_bias)
-    args = (x, *weights, *(norm or (None, None, 0.0)))
-    name = backend or ("cpu" if cpu.is_supported(*args) else "reference")
-    if name not in BACKENDS:
-        raise ValueError(f"unknown backend {name!r}; choose from {', '.join(BACKENDS)}")
-    return BACKENDS[name](*args)
+    checks.feed_forward(x, weights, norm)
+    return BACKENDS.run(backend, x, *weights, *(norm or (None, None, 0.0)))
 
 
 Convolution = Callable[[Tensor], Tensor]
@@ -64,26 +67,20 @@ def compose(x: Tensor, expand: Convolution, depthwise: Convolution, project: Con
     return project(hidden + F.gelu(depthwise(hidden)))
 
 
-def _reference(
-    x: Tensor,
-    expand_weight: Tensor,
-    expand_bias: Tensor,
-    depthwise_weight: Tensor,
-    depthwise_bias: Tensor,
-    project_weight: Tensor,
-    project_bias: Tensor,
-    *norm: Any,
-) -> Tensor:
+def _reference(x: Tensor, *args: Any) -> Tensor:
     """The definition."""
+    weights, norm = FeedForwardWeights(*args[:6]), args[6:]
+    groups = weights.depthwise_bias.shape[0]
     return compose(
         normalize(x, *norm),
-        lambda x: F.conv2d(x, expand_weight, expand_bias),
-        lambda x: F.conv2d(x, depthwise_weight, depthwise_bias, padding=1, groups=len(depthwise_bias)),
-        lambda x: F.conv2d(x, project_weight, project_bias),
+        lambda x: F.conv2d(x, weights.expand_weight, weights.expand_bias),
+        lambda x: F.conv2d(x, weights.depthwise_weight, weights.depthwise_bias, padding=1, groups=groups),
+        lambda x: F.conv2d(x, weights.project_weight, weights.project_bias),
     )
 
 
-BACKENDS: dict[str, Callable[..., Tensor]] = {
-    "reference": _reference,
-    "cpu": cpu.register(cpu.feed_forward, fallback=_reference),
-}
+BACKENDS = Backends(
+    Backend("reference", _reference),
+    Backend("cpu", cpu.register(cpu.feed_forward, fallback=_reference), is_best=cpu.is_supported),
+    default=_reference,
+)

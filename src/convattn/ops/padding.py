@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from convattn.ops import checks
 from convattn.ops.exporting import is_exporting
 
 __all__ = ["fold_reflection", "reflect_pad"]
@@ -23,7 +24,11 @@ def reflect_pad(x: Tensor, *, left: int = 0, right: int = 0, top: int = 0, botto
 
     Returns:
         (N, C, top + H + bottom, left + W + right); ``x`` itself where nothing is added.
+
+    Raises:
+        ValueError: A count is negative, or there is no pixel to reflect.
     """
+    checks.reflect_pad(x, (top, bottom), (left, right))
     for axis, before, after in ((2, top, bottom), (3, left, right)):
         if is_exporting() or before or after:  # an exported graph must not depend on the traced size
             x = x.index_select(axis, _reflected(x.shape[axis], before, after, x.device))

@@ -14,15 +14,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.utils._triton import has_triton
-from torch.utils.weak import WeakTensorKeyDictionary
 
-from convattn.ops import cpu, triton
+from convattn.ops import checks, cpu, triton
+from convattn.ops.backends import Backend, Backends
 from convattn.ops.convolution import convolution
 from convattn.ops.exporting import is_exporting
 from convattn.ops.norm import Norm
 from convattn.ops.padding import reflect_pad
+from convattn.ops.plain import is_forward_mode
+from convattn.ops.relative_bias import as_mask, expand_bias, window_size
 
-__all__ = ["BACKENDS", "expand_bias", "window_attention", "window_self_attention"]
+__all__ = ["BACKENDS", "window_attention", "window_self_attention"]
 
 
 def window_attention(
@@ -48,11 +50,8 @@ def window_attention(
     Raises:
         ValueError: The shapes do not fit together or the backend is unknown.
     """
-    _check(q, k, v, relative_position_bias)
-    name = backend or _choose(q, k, v, relative_position_bias)
-    if name not in BACKENDS:
-        raise ValueError(f"unknown backend {name!r}; choose from {', '.join(BACKENDS)}")
-    return BACKENDS[name](q, k, v, relative_position_bias)
+    checks.window_attention(q, k, v, relative_position_bias)
+    return BACKENDS.run(backend, q, k, v, relative_position_bias)
 
 
 def window_self_attention(
@@ -80,22 +79,19 @@ def window_self_attention(
     Raises:
         ValueError: The shapes do not fit together or the backend is unknown.
     """
+    checks.window_self_attention(x, weight, bias, relative_position_bias, norm)
     args = (x, weight, bias, relative_position_bias, *(norm or (None, None, 0.0)))
-    if backend == "cpu" or (backend is None and cpu.is_supported(*args)):
-        _check(x, x, x, relative_position_bias)
-        return _self_attention(*args)
-    q, k, v = convolution(x, weight, bias, norm=norm).chunk(3, 1)
-    return window_attention(q, k, v, relative_position_bias, backend=backend)
+    return _SELF_BACKENDS.run(backend, *args)
 
 
-Backend = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
+Attend = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 
 
-def _by_windows(attend: Backend) -> Backend:
+def _by_windows(attend: Attend) -> Attend:
     """A backend for whole maps made of one that takes windows of tokens, (N · windows, heads, w², d)."""
 
     def backend(q: Tensor, k: Tensor, v: Tensor, table: Tensor) -> Tensor:
-        heads, window, (height, width) = len(table), _window_of(table), q.shape[2:]
+        heads, window, (height, width) = len(table), window_size(table), q.shape[2:]
         q, k, v = (_partition(_pad(x, window), heads, window) for x in (q, k, v))
         return _merge(attend(q, k, v, table), height, width)
 
@@ -110,7 +106,7 @@ def _reference(q: Tensor, k: Tensor, v: Tensor, table: Tensor) -> Tensor:
 
 def _sdpa(q: Tensor, k: Tensor, v: Tensor, table: Tensor) -> Tensor:
     """Fused attention of torch, with the bias as a dense mask."""
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=_mask(table, q.dtype))
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=as_mask(table, q.dtype))
 
 
 def _flex(q: Tensor, k: Tensor, v: Tensor, table: Tensor) -> Tensor:
@@ -121,7 +117,7 @@ def _flex(q: Tensor, k: Tensor, v: Tensor, table: Tensor) -> Tensor:
 def _flex_attention(q: Tensor, k: Tensor, v: Tensor, table: Tensor) -> Tensor:
     from torch.nn.attention.flex_attention import flex_attention
 
-    window = _window_of(table)
+    window = window_size(table)
 
     # Made anew at each call, so that it always reads the table it is given.
     def add_bias(score: Tensor, _window: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
@@ -135,45 +131,6 @@ def _flex_attention(q: Tensor, k: Tensor, v: Tensor, table: Tensor) -> Tensor:
 @cache
 def _compiled_flex() -> Callable[..., Tensor]:
     return torch.compile(_flex_attention)
-
-
-def expand_bias(table: Tensor) -> Tensor:
-    """Lay the bias table out for every pair of pixels in a window.
-
-    Args:
-        table: (heads, (2w − 1)²).
-
-    Returns:
-        (heads, w², w²), query pixels before key pixels.
-    """
-    window = _window_of(table)
-    grid = table.unflatten(1, (2 * window - 1, 2 * window - 1))
-    # patches[h, a, b, y', x'] = grid[h, a + y', b + x'], so query pixel y lies at a = w − 1 − y.
-    patches = grid.unfold(1, window, 1).unfold(2, window, 1)
-    return patches.flip(1, 2).flatten(3, 4).flatten(1, 2)
-
-
-def _mask(table: Tensor, dtype: torch.dtype) -> Tensor:
-    """The expanded bias in four dimensions, as fused attention wants it.
-
-    On a CPU it is kept for as long as the table lives and keeps its values. Values are compared, not version
-    counters: those miss writes through ``.data``. On other devices the comparison would have to wait for the
-    device, and expanding is quick.
-    """
-    learning = torch.is_grad_enabled() and table.requires_grad
-    if table.device.type != "cpu" or learning or is_exporting() or torch.compiler.is_compiling():
-        return expand_bias(table).to(dtype)[None]
-    known, mask = _masks.get(table, (None, None))
-    if known is None or mask.dtype != dtype or not torch.equal(known, table):
-        with torch.inference_mode(False), torch.no_grad():
-            known, mask = table.clone(), expand_bias(table).to(dtype)[None]
-        if mask.nbytes <= _LARGEST_MASK_KEPT:
-            _masks[table] = (known, mask)
-    return mask
-
-
-_masks: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
-_LARGEST_MASK_KEPT = 2**25  # bytes: 4 heads of windows of 32×32 in float32 take 2**24
 
 
 def _pad(x: Tensor, window: int) -> Tensor:
@@ -197,51 +154,47 @@ def _merge(windows: Tensor, height: int, width: int) -> Tensor:
     return x[:, :, :height, :width]
 
 
-def _window_of(table: Tensor) -> int:
-    return (math.isqrt(table.shape[1]) + 1) // 2
+def _is_exported(*args: Tensor) -> bool:
+    return is_exporting()
 
 
-def _choose(q: Tensor, k: Tensor, v: Tensor, table: Tensor) -> str:
-    """Compiled kernels where they apply, flex attention on a GPU, torch's fused attention everywhere else.
+def _suits_flex(q: Tensor, *others: Tensor) -> bool:
+    """On GPUs. "triton" has not been timed against it yet, so it is taken on request only."""
+    return q.is_cuda and has_triton() and q.dtype in (torch.float16, torch.bfloat16, torch.float32)
 
-    On a GPU "triton" has not been timed against "flex" yet, so it is not chosen but left to be asked for.
-    Only on a CPU that learns the bias, fused attention falls back to a form slower than the definition.
-    """
-    if is_exporting():
-        return "sdpa"
-    if cpu.is_supported(q, k, v, table):
-        return "cpu"
-    if q.is_cuda and has_triton() and q.dtype in (torch.float16, torch.bfloat16, torch.float32):
-        return "flex"
+
+def _suits_reference(q: Tensor, k: Tensor, v: Tensor, table: Tensor) -> bool:
+    """On a CPU fused attention has no forward mode, and is slower than the definition if the bias learns."""
     learning = torch.is_grad_enabled() and table.requires_grad
-    return "reference" if learning and q.device.type == "cpu" else "sdpa"
+    return q.device.type == "cpu" and (learning or is_forward_mode())
 
 
-def _check(q: Tensor, k: Tensor, v: Tensor, table: Tensor) -> None:
-    if q.ndim != 4 or q.shape != k.shape or q.shape != v.shape:
-        raise ValueError("window_attention takes q, k and v of one shape (N, heads · d, H, W)")
-    if table.ndim != 2:
-        raise ValueError(f"relative_position_bias must be (heads, (2w − 1)²), not {tuple(table.shape)}")
-    heads, columns = table.shape
-    side = math.isqrt(columns)
-    if side * side != columns or side % 2 == 0:
-        raise ValueError(f"relative_position_bias must have (2w − 1)² columns for some w, not {columns}")
-    if q.shape[1] % heads:
-        raise ValueError(f"{q.shape[1]} channels cannot be shared among {heads} heads")
+def _project(
+    x: Tensor, weight: Tensor, bias: Tensor, table: Tensor, *norm: Any, backend: str | None = None
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    given = None if norm[0] is None else norm
+    q, k, v = convolution(x, weight, bias, norm=given, backend=backend).chunk(3, 1)  # type: ignore[arg-type]
+    return q, k, v, table
 
 
-BACKENDS: dict[str, Backend] = {
-    "reference": _by_windows(_reference),
-    "sdpa": _by_windows(_sdpa),
-    "flex": _by_windows(_flex),
-    "triton": triton.window_attention_or(_by_windows(_sdpa)),
-    "cpu": cpu.register(cpu.window_attention, fallback=_by_windows(_sdpa)),
-}
+_by_sdpa = _by_windows(_sdpa)
 
+BACKENDS = Backends(
+    Backend("sdpa", _by_sdpa, is_best=_is_exported),
+    Backend("cpu", cpu.register(cpu.window_attention, fallback=_by_sdpa), is_best=cpu.is_supported),
+    Backend("flex", _by_windows(_flex), is_best=_suits_flex),
+    Backend("triton", triton.window_attention_or(_by_sdpa)),
+    Backend("reference", _by_windows(_reference), is_best=_suits_reference),
+    default=_by_sdpa,
+)
 
-def _projected(x: Tensor, weight: Tensor, bias: Tensor, table: Tensor, *norm: Any) -> Tensor:
-    q, k, v = convolution(x, weight, bias, norm=norm, backend="reference").chunk(3, 1)
-    return _by_windows(_sdpa)(q, k, v, table)
-
-
-_self_attention = cpu.register(cpu.window_self_attention, fallback=_projected)
+_SELF_BACKENDS = BACKENDS.after(
+    _project,
+    Backend(
+        "cpu",
+        cpu.register(
+            cpu.window_self_attention, fallback=lambda *args: _by_sdpa(*_project(*args, backend="reference"))
+        ),
+        is_best=cpu.is_supported,
+    ),
+)

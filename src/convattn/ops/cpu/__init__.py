@@ -3,15 +3,12 @@
 from convattn.ops.cpu.operators import (
     conv_attention,
     convolution,
-    disabled,
     feed_forward,
-    is_available,
-    is_supported,
     predicted_conv_attention,
-    register,
     window_attention,
     window_self_attention,
 )
+from convattn.ops.cpu.registration import disabled, is_available, is_supported, register
 
 __all__ = [
     "conv_attention",

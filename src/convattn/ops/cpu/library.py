@@ -43,8 +43,15 @@ class Norm(ctypes.Structure):
 
     @classmethod
     def of(cls, weight: Tensor | None, bias: Tensor | None, epsilon: float) -> "Norm":
-        """Of contiguous tensors, which must outlive it; none where they are None."""
-        return cls() if weight is None or bias is None else cls(weight.data_ptr(), bias.data_ptr(), epsilon)
+        """Of tensors, which must outlive it as :attr:`tensors` does; none where they are None."""
+        if weight is None or bias is None:
+            return cls()
+        weight, bias = weight.contiguous(), bias.contiguous()
+        norm = cls(weight.data_ptr(), bias.data_ptr(), epsilon)
+        norm.tensors = (weight, bias)
+        return norm
+
+    tensors: tuple[Tensor, ...] = ()
 
 
 class ConvAttention(ctypes.Structure):
@@ -122,7 +129,7 @@ def run(kernel: str, problem: ctypes.Structure, dtype: torch.dtype) -> bool:
 
 
 _DONE, _NO_MEMORY = 0, 1
-_INTERFACE = 6  # as in kernels/problems.h
+_INTERFACE = 7  # as in kernels/problems.h
 
 
 def _load(folder: Path) -> ctypes.CDLL | None:
@@ -136,6 +143,10 @@ def _load(folder: Path) -> ctypes.CDLL | None:
     if interface is None or interface() != _INTERFACE:
         _warn("those here belong to another version of it: rebuild them by installing it again")
         return None
+    for structure in (ConvAttention, Convolution, FeedForward, WindowAttention):
+        if loaded.convattn_size_of(structure.__name__.encode()) != ctypes.sizeof(structure):
+            _warn(f"{structure.__name__} has another size here: rebuild them by installing it again")
+            return None
     loaded.convattn_instruction_set.restype = ctypes.c_char_p
     # Two pools of threads would fight for the same cores, so the kernels borrow the one torch was linked to.
     parallel = getattr(ctypes.CDLL(torch._C.__file__), "GOMP_parallel", None)

@@ -8,8 +8,8 @@ import triton
 from torch import Tensor
 
 from convattn.ops.padding import fold_reflection
+from convattn.ops.relative_bias import window_size
 from convattn.ops.triton import kernels
-from convattn.ops.window_attention import _window_of
 
 __all__ = ["window_attention"]
 
@@ -64,7 +64,7 @@ def _backward(
 def _gradients(
     q: Tensor, k: Tensor, v: Tensor, table: Tensor, out: Tensor, lse: Tensor, grad: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    (height, width), window = q.shape[2:], _window_of(table)
+    (height, width), window = q.shape[2:], window_size(table)
     whole = height + -height % window, width + -width % window
     table_grad = torch.zeros(table.shape, dtype=torch.float32, device=table.device)
     return _map_like(q, height, width), _map_like(q, *whole), _map_like(q, *whole), table_grad
@@ -89,7 +89,7 @@ class _Cut:
 
     def __init__(self, q: Tensor, table: Tensor, *, queries: int, keys: int) -> None:
         images, channels, height, width = q.shape
-        heads, window = len(table), _window_of(table)
+        heads, window = len(table), window_size(table)
         most = max(16, triton.next_power_of_2(window**2))  # tensor cores multiply 16 rows at least
         self.queries, self.keys = min(queries, most), min(keys, most)
         self.query_tiles = triton.cdiv(window**2, self.queries)

@@ -3,6 +3,13 @@
 // A kernel that is symmetric under all flips and rotations gives mirrored taps one weight, so pixels at mirrored
 // taps are added first: a 13×13 kernel needs 28 products in place of 169.
 
+#ifndef CONVATTN_NAMESPACE
+#include "by_itself.h"
+#include "simd.inl.h"
+#include "matmul.inl.h"
+#include "pixels.inl.h"
+#endif
+
 template <class Number>
 class ConvAttentionKernel {
  public:
@@ -154,11 +161,11 @@ class ConvAttentionKernel {
           const float* pixel = row(y + i - size / 2) + (x + offset) * width + c;
           for (int64_t j = 0; j < size; ++j, pixel += width) {
             const Vector weight = load(dynamic + (i * size + j) * width + c);
-            UNROLL(16)
+            CONVATTN_UNROLL(16)
             for (int p = 0; p < PIXELS; ++p) sum[p] += weight * load(pixel + p * width);
           }
         }
-        UNROLL(16)
+        CONVATTN_UNROLL(16)
         for (int p = 0; p < PIXELS; ++p) store(sums + p * width + c, sum[p]);
       }
     }
@@ -179,7 +186,7 @@ class ConvAttentionKernel {
 
     // What is too much after the last channel is overwritten by the next tap, or lies before the next pixel.
     template <bool ASIDE, bool OFF_DIAGONAL>
-    INLINE void add_mirrored(int64_t dy, int64_t dx, int64_t x, O* to) const {
+    CONVATTN_INLINE void add_mirrored(int64_t dy, int64_t dx, int64_t x, O* to) const {
       const int64_t step = width, stride = a.stride_, channels = a.p_.channels;  // read once, not after every store
       const float* center = folded + (x + a.reach_) * step;
       for (int64_t c = 0; c < channels; c += LANES) {
@@ -187,7 +194,7 @@ class ConvAttentionKernel {
         const float* left = right - 2 * dx * step;
         const float* far_right = center + (dx * span + dy) * step + c;
         const float* far_left = far_right - 2 * dy * step;
-        UNROLL(4)
+        CONVATTN_UNROLL(4)
         for (int64_t p = 0; p < PIXELS; ++p) {
           Vector sum = load(right + p * step);
           if (ASIDE) sum += load(left + p * step);

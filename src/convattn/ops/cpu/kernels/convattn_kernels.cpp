@@ -7,33 +7,18 @@
 #pragma GCC optimize("no-tree-loop-distribute-patterns")  // short loops that fill or copy are no calls of memset
 #endif
 
-#include <algorithm>
-#include <cmath>
-#include <cstring>
-#include <string>
-#include <type_traits>
 #include <utility>
-#include <vector>
-#if defined(__x86_64__)
-#include <immintrin.h>
-#endif
 
-#include "gelu.h"
-#include "parallel.h"
-#include "problems.h"
+#include "base.h"
 
-#define PRAGMA(text) _Pragma(#text)
 #if defined(__clang__)
-#define UNROLL(n) PRAGMA(unroll)
-#define BEGIN_TARGET(features) PRAGMA(clang attribute push(__attribute__((target(features))), apply_to = function))
-#define END_TARGET PRAGMA(clang attribute pop)
+#define CONVATTN_BEGIN_TARGET(features) \
+  CONVATTN_PRAGMA(clang attribute push(__attribute__((target(features))), apply_to = function))
+#define CONVATTN_END_TARGET CONVATTN_PRAGMA(clang attribute pop)
 #else
-#define UNROLL(n) PRAGMA(GCC unroll n)
-#define BEGIN_TARGET(features) PRAGMA(GCC push_options) PRAGMA(GCC target(features))
-#define END_TARGET PRAGMA(GCC pop_options)
+#define CONVATTN_BEGIN_TARGET(features) CONVATTN_PRAGMA(GCC push_options) CONVATTN_PRAGMA(GCC target(features))
+#define CONVATTN_END_TARGET CONVATTN_PRAGMA(GCC pop_options)
 #endif
-
-#define INLINE inline __attribute__((always_inline))
 
 namespace convattn {
 
@@ -51,42 +36,42 @@ struct Kernels {
 
 #if defined(__x86_64__)
 
-#define NAMESPACE sse2
-#define LANES 4
-#define REGISTERS 16
-#define BFLOAT16_PRODUCTS 0
+#define CONVATTN_NAMESPACE sse2
+#define CONVATTN_LANES 4
+#define CONVATTN_REGISTERS 16
+#define CONVATTN_BFLOAT16_PRODUCTS 0
 #include "targets.inl.h"
 
-BEGIN_TARGET("avx2,fma")
-#define NAMESPACE avx2
-#define LANES 8
-#define REGISTERS 16
-#define BFLOAT16_PRODUCTS 0
+CONVATTN_BEGIN_TARGET("avx2,fma")
+#define CONVATTN_NAMESPACE avx2
+#define CONVATTN_LANES 8
+#define CONVATTN_REGISTERS 16
+#define CONVATTN_BFLOAT16_PRODUCTS 0
 #include "targets.inl.h"
-END_TARGET
+CONVATTN_END_TARGET
 
-BEGIN_TARGET("avx512f,avx512dq,avx512bw,avx512vl,fma")
-#define NAMESPACE avx512
-#define LANES 16
-#define REGISTERS 32
-#define BFLOAT16_PRODUCTS 0
+CONVATTN_BEGIN_TARGET("avx512f,avx512dq,avx512bw,avx512vl,fma")
+#define CONVATTN_NAMESPACE avx512
+#define CONVATTN_LANES 16
+#define CONVATTN_REGISTERS 32
+#define CONVATTN_BFLOAT16_PRODUCTS 0
 #include "targets.inl.h"
-END_TARGET
+CONVATTN_END_TARGET
 
-BEGIN_TARGET("avx512f,avx512dq,avx512bw,avx512vl,avx512bf16,fma")
-#define NAMESPACE avx512_bf16
-#define LANES 16
-#define REGISTERS 32
-#define BFLOAT16_PRODUCTS 1
+CONVATTN_BEGIN_TARGET("avx512f,avx512dq,avx512bw,avx512vl,avx512bf16,fma")
+#define CONVATTN_NAMESPACE avx512_bf16
+#define CONVATTN_LANES 16
+#define CONVATTN_REGISTERS 32
+#define CONVATTN_BFLOAT16_PRODUCTS 1
 #include "targets.inl.h"
-END_TARGET
+CONVATTN_END_TARGET
 
 #else
 
-#define NAMESPACE vector128  // NEON and its like, which need no choice
-#define LANES 4
-#define REGISTERS 32
-#define BFLOAT16_PRODUCTS 0
+#define CONVATTN_NAMESPACE vector128  // NEON and its like, which need no choice
+#define CONVATTN_LANES 4
+#define CONVATTN_REGISTERS 32
+#define CONVATTN_BFLOAT16_PRODUCTS 0
 #include "targets.inl.h"
 
 #endif
@@ -163,6 +148,19 @@ extern "C" {
 
 int convattn_interface() { return INTERFACE; }
 
+// Of a structure of problems.h, in bytes; −1 for a name that is none.
+int64_t convattn_size_of(const char* name) {
+  const std::pair<const char*, size_t> sizes[] = {
+      {"ConvAttention", sizeof(ConvAttention<float>)},
+      {"Convolution", sizeof(Convolution<float>)},
+      {"FeedForward", sizeof(FeedForward<float>)},
+      {"WindowAttention", sizeof(WindowAttention<float>)},
+  };
+  for (const auto& [known, size] : sizes)
+    if (std::strcmp(name, known) == 0) return static_cast<int64_t>(size);
+  return -1;
+}
+
 // Threads come from here: OpenMP's GOMP_parallel.
 void convattn_use_openmp(void* parallel) { openmp_parallel = reinterpret_cast<OpenMPParallel>(parallel); }
 
@@ -176,18 +174,18 @@ int convattn_use_instruction_set(const char* name) {
 }
 
 // One function for each kernel and kind of number; they return a Status.
-#define EXPORT(kernel, Problem, suffix, Number)                                            \
+#define CONVATTN_EXPORT(kernel, Problem, suffix, Number)                                            \
   int convattn_##kernel##_##suffix(const convattn::Problem<Number>* problem, int threads) { \
     return run(kernels(Number()).kernel, *problem, threads);                                \
   }
-#define EXPORT_BOTH(kernel, Problem)        \
-  EXPORT(kernel, Problem, float32, float)   \
-  EXPORT(kernel, Problem, bfloat16, BFloat16)
+#define CONVATTN_EXPORT_BOTH(kernel, Problem)        \
+  CONVATTN_EXPORT(kernel, Problem, float32, float)   \
+  CONVATTN_EXPORT(kernel, Problem, bfloat16, BFloat16)
 
-EXPORT_BOTH(conv_attention, ConvAttention)
-EXPORT_BOTH(convolution, Convolution)
-EXPORT_BOTH(feed_forward, FeedForward)
-EXPORT_BOTH(pointwise, Convolution)
-EXPORT_BOTH(window_attention, WindowAttention)
+CONVATTN_EXPORT_BOTH(conv_attention, ConvAttention)
+CONVATTN_EXPORT_BOTH(convolution, Convolution)
+CONVATTN_EXPORT_BOTH(feed_forward, FeedForward)
+CONVATTN_EXPORT_BOTH(pointwise, Convolution)
+CONVATTN_EXPORT_BOTH(window_attention, WindowAttention)
 }
 #pragma GCC visibility pop

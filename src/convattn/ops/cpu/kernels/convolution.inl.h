@@ -3,6 +3,13 @@
 // F(2×2, 3×3) of Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", CVPR 2016: squares of 2×2
 // pixels of the result cost 16 products of channels in place of 36.
 
+#ifndef CONVATTN_NAMESPACE
+#include "by_itself.h"
+#include "simd.inl.h"
+#include "matmul.inl.h"
+#include "pixels.inl.h"
+#endif
+
 template <class Number>
 class ConvolutionKernel {
  public:
@@ -107,10 +114,10 @@ class ConvolutionKernel {
         for (int64_t c = 0; c < width; c += LANES) {
           const int64_t offset = 2 * (square + i) * width + c;
           Vector half[4][4];
-          UNROLL(4)
+          CONVATTN_UNROLL(4)
           for (int j = 0; j < 4; ++j) {
             Vector pixel[4];
-            UNROLL(4)
+            CONVATTN_UNROLL(4)
             for (int r = 0; r < 4; ++r) pixel[r] = load(from[r] + offset + j * width);
             half[0][j] = pixel[0] - pixel[2];
             half[1][j] = pixel[1] + pixel[2];
@@ -118,7 +125,7 @@ class ConvolutionKernel {
             half[3][j] = pixel[1] - pixel[3];
           }
           O* to = in + i * width + c;
-          UNROLL(4)
+          CONVATTN_UNROLL(4)
           for (int r = 0; r < 4; ++r, to += 4 * step) {
             store(to, half[r][0] - half[r][2]);
             store(to + step, half[r][1] + half[r][2]);
@@ -133,15 +140,15 @@ class ConvolutionKernel {
       for (int64_t c = 0; c < columns; c += LANES) {
         const Vector bias = load(a.bias_ + c);
         Vector half[2][4];
-        UNROLL(4)
+        CONVATTN_UNROLL(4)
         for (int j = 0; j < 4; ++j) {
           Vector point[4];
-          UNROLL(4)
+          CONVATTN_UNROLL(4)
           for (int r = 0; r < 4; ++r) point[r] = load(product + (4 * r + j) * product_step + c);
           half[0][j] = point[0] + point[1] + point[2];
           half[1][j] = point[1] - point[2] - point[3];
         }
-        UNROLL(2)
+        CONVATTN_UNROLL(2)
         for (int r = 0; r < 2; ++r) {
           store(out + 2 * r * columns + c, half[r][0] + half[r][1] + half[r][2] + bias);
           store(out + (2 * r + 1) * columns + c, half[r][1] - half[r][2] - half[r][3] + bias);

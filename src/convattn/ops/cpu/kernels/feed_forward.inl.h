@@ -3,6 +3,13 @@
 // Strips of the image go through the whole chain, so that hidden channels stay in the cache: three rows of them
 // are all that the depthwise convolution needs at a time.
 
+#ifndef CONVATTN_NAMESPACE
+#include "by_itself.h"
+#include "simd.inl.h"
+#include "matmul.inl.h"
+#include "pixels.inl.h"
+#endif
+
 template <class Number>
 class FeedForwardKernel {
  public:
@@ -104,14 +111,14 @@ class FeedForwardKernel {
       const float* rows[3] = {row(y - 1) + start * width, row(y) + start * width, row(y + 1) + start * width};
       for (int64_t c = 0; c < width; c += LANES) {
         Vector weight[9];
-        UNROLL(9)
+        CONVATTN_UNROLL(9)
         for (int tap = 0; tap < 9; ++tap) weight[tap] = load(a.depthwise_ + tap * width + c);
         const Vector bias = load(a.depthwise_bias_ + c);
         for (int64_t x = 0; x < pixels; ++x) {
           Vector sum[3] = {bias, {}, {}};
-          UNROLL(3)
+          CONVATTN_UNROLL(3)
           for (int i = 0; i < 3; ++i)
-            UNROLL(3)
+            CONVATTN_UNROLL(3)
             for (int j = 0; j < 3; ++j) sum[i] += weight[3 * i + j] * load(rows[i] + (x + j) * width + c);
           const Vector h = load(rows[1] + (x + 1) * width + c);
           store(mixed + x * width + c, h + gelu(sum[0] + sum[1] + sum[2]));

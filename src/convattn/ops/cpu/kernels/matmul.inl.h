@@ -1,5 +1,10 @@
 // Products of pixels with a matrix. Included once for each instruction set, inside its namespace.
 
+#ifndef CONVATTN_NAMESPACE
+#include "by_itself.h"
+#include "simd.inl.h"
+#endif
+
 // How many pixels share each vector of the matrix that is loaded: as many as leave the registers to the sums.
 constexpr int pixels_at_once(int vectors) {
   return REGISTERS == 32 ? (vectors == 1 ? 16 : 8) : (vectors == 1 ? 8 : 4);
@@ -32,33 +37,33 @@ class Matrix {
 };
 
 template <int VECTORS, class O>
-INLINE void multiply_columns(const O* in, int64_t in_stride, int64_t depth, const O* matrix, int64_t columns,
+CONVATTN_INLINE void multiply_columns(const O* in, int64_t in_stride, int64_t depth, const O* matrix, int64_t columns,
                              const float* start, int64_t start_stride, float* out, int64_t out_stride) {
   constexpr int ROWS = pixels_at_once(VECTORS);
   Vector sum[ROWS][VECTORS];
-  UNROLL(16)
+  CONVATTN_UNROLL(16)
   for (int r = 0; r < ROWS; ++r)
-    UNROLL(3)
+    CONVATTN_UNROLL(3)
     for (int j = 0; j < VECTORS; ++j) sum[r][j] = load(start + r * start_stride + j * LANES);
   for (int64_t k = 0; k < depth; k += TOGETHER<O>, matrix += columns * TOGETHER<O>) {
     Vector row[VECTORS];
-    UNROLL(3)
+    CONVATTN_UNROLL(3)
     for (int j = 0; j < VECTORS; ++j) row[j] = load_lanes(matrix + j * LANES * TOGETHER<O>);
-    UNROLL(16)
+    CONVATTN_UNROLL(16)
     for (int r = 0; r < ROWS; ++r) {
       const Vector number = broadcast(in + r * in_stride + k);
-      UNROLL(3)
+      CONVATTN_UNROLL(3)
       for (int j = 0; j < VECTORS; ++j) sum[r][j] = multiply_add(number, row[j], sum[r][j], O());
     }
   }
-  UNROLL(16)
+  CONVATTN_UNROLL(16)
   for (int r = 0; r < ROWS; ++r)
-    UNROLL(3)
+    CONVATTN_UNROLL(3)
     for (int j = 0; j < VECTORS; ++j) store(out + r * out_stride + j * LANES, sum[r][j]);
 }
 
 template <int VECTORS, class O>
-INLINE void multiply_block(int64_t pixels, const O* in, int64_t in_stride, int64_t depth, const O* matrix,
+CONVATTN_INLINE void multiply_block(int64_t pixels, const O* in, int64_t in_stride, int64_t depth, const O* matrix,
                            int64_t columns, const float* start, int64_t start_stride, float* out, int64_t out_stride) {
   for (int64_t p = 0; p < pixels; p += pixels_at_once(VECTORS))
     multiply_columns<VECTORS>(in + p * in_stride, in_stride, depth, matrix, columns, start + p * start_stride,

@@ -1,5 +1,11 @@
 // Pixels on their way from a map into products. Included once for each instruction set, inside its namespace.
 
+#ifndef CONVATTN_NAMESPACE
+#include "by_itself.h"
+#include "simd.inl.h"
+#include "matmul.inl.h"
+#endif
+
 // Floats of a parameter, padded with zeros to whole vectors.
 template <class Number>
 class Parameter : public Buffer<float> {
@@ -11,7 +17,7 @@ class Parameter : public Buffer<float> {
 };
 
 template <class Number>
-INLINE void add(const Number* from, int64_t count, float* to) {
+CONVATTN_INLINE void add(const Number* from, int64_t count, float* to) {
   int64_t i = 0;
   for (; i + LANES <= count; i += LANES) store(to + i, load(to + i) + load(from + i));
   for (; i < count; ++i) to[i] += to_float(from[i]);
@@ -33,7 +39,7 @@ class Reader {
   int64_t scratch() const { return padded_; }
 
   template <class O>
-  INLINE void read(const Number* from, float* scratch, O* to) const {
+  CONVATTN_INLINE void read(const Number* from, float* scratch, O* to) const {
     if (!normalizes_) return copy(from, channels_, to);
     for (int64_t c = padded_ - LANES; c < padded_; ++c) scratch[c] = 0;
     copy(from, channels_, scratch);

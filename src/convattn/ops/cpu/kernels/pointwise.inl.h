@@ -1,5 +1,12 @@
 // Pointwise convolution of joined maps. Included once for each instruction set, inside its namespace.
 
+#ifndef CONVATTN_NAMESPACE
+#include "by_itself.h"
+#include "simd.inl.h"
+#include "matmul.inl.h"
+#include "pixels.inl.h"
+#endif
+
 template <class Number>
 class PointwiseKernel {
  public:

@@ -9,7 +9,7 @@
 namespace convattn {
 
 // To be raised with every change to the structures or functions of the C interface, here and in library.py.
-static constexpr int INTERFACE = 6;
+static constexpr int INTERFACE = 7;
 
 // The upper half of a float.
 struct BFloat16 {

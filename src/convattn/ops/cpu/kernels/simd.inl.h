@@ -1,26 +1,33 @@
 // Vectors of LANES floats. Included once for each instruction set, inside its namespace.
 // GCC's and Clang's vector extensions: the compiler picks the instructions, but for a few that have no other name.
 
+#ifndef CONVATTN_NAMESPACE
+#include "by_itself.h"
+#endif
+
+static constexpr int LANES = CONVATTN_LANES;          // of a vector
+static constexpr int REGISTERS = CONVATTN_REGISTERS;  // that hold vectors
+
 typedef float Vector __attribute__((vector_size(4 * LANES)));
 typedef int32_t Integers __attribute__((vector_size(4 * LANES)));
 typedef uint16_t Halves __attribute__((vector_size(2 * LANES)));
 
-INLINE Vector load(const float* from) {
+CONVATTN_INLINE Vector load(const float* from) {
   Vector v;
   std::memcpy(&v, from, sizeof v);
   return v;
 }
 
-INLINE void store(float* to, Vector v) { std::memcpy(to, &v, sizeof v); }
+CONVATTN_INLINE void store(float* to, Vector v) { std::memcpy(to, &v, sizeof v); }
 
-INLINE Vector load(const BFloat16* from) {
+CONVATTN_INLINE Vector load(const BFloat16* from) {
   Halves v;
   std::memcpy(&v, from, sizeof v);
   return (Vector)(__builtin_convertvector(v, Integers) << 16);
 }
 
-INLINE void store(BFloat16* to, Vector v) {
-#if BFLOAT16_PRODUCTS
+CONVATTN_INLINE void store(BFloat16* to, Vector v) {
+#if CONVATTN_BFLOAT16_PRODUCTS
   const auto rounded = _mm512_cvtneps_pbh((__m512)v);
 #else
   const Integers bits = (Integers)v, nearest = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
@@ -31,18 +38,18 @@ INLINE void store(BFloat16* to, Vector v) {
 
 // Inline, as most are a few vectors long.
 template <class From, class To>
-INLINE void copy(const From* from, int64_t count, To* to) {
+CONVATTN_INLINE void copy(const From* from, int64_t count, To* to) {
   int64_t i = 0;
   for (; i + LANES <= count; i += LANES) store(to + i, load(from + i));
   for (; i < count; ++i) assign(to[i], to_float(from[i]));
 }
 
-INLINE Vector splat(float x) { return x - Vector{}; }
+CONVATTN_INLINE Vector splat(float x) { return x - Vector{}; }
 
-INLINE Vector max(Vector a, Vector b) { return a > b ? a : b; }
+CONVATTN_INLINE Vector max(Vector a, Vector b) { return a > b ? a : b; }
 
-INLINE float sum_of(Vector v) {
-#if LANES == 16
+CONVATTN_INLINE float sum_of(Vector v) {
+#if CONVATTN_LANES == 16
   return _mm512_reduce_add_ps((__m512)v);
 #else
   float sum = 0;
@@ -53,7 +60,7 @@ INLINE float sum_of(Vector v) {
 
 // The numbers that products are made of lie in lanes of 32 bits: one float, or two bfloat16 numbers side by side
 // where the processor multiplies those. Elsewhere bfloat16 maps are computed in float.
-#if BFLOAT16_PRODUCTS
+#if CONVATTN_BFLOAT16_PRODUCTS
 template <class Number>
 using Operand = Number;
 #else
@@ -65,43 +72,43 @@ template <class O>
 constexpr int TOGETHER = 4 / sizeof(O);
 
 template <class O>
-INLINE Vector load_lanes(const O* from) {
+CONVATTN_INLINE Vector load_lanes(const O* from) {
   return load(reinterpret_cast<const float*>(from));
 }
 
 template <class O>
-INLINE void store_lanes(O* to, Vector lanes) {
+CONVATTN_INLINE void store_lanes(O* to, Vector lanes) {
   store(reinterpret_cast<float*>(to), lanes);
 }
 
-INLINE Vector broadcast(const float* lane) { return splat(*lane); }
+CONVATTN_INLINE Vector broadcast(const float* lane) { return splat(*lane); }
 
-INLINE Vector multiply_add(Vector a, Vector b, Vector sum, float) { return a * b + sum; }
+CONVATTN_INLINE Vector multiply_add(Vector a, Vector b, Vector sum, float) { return a * b + sum; }
 
 template <class O>
-INLINE Vector side_by_side(const Vector (&numbers)[1]) {
+CONVATTN_INLINE Vector side_by_side(const Vector (&numbers)[1]) {
   return numbers[0];
 }
 
 template <class O>
-INLINE Vector ones() {
+CONVATTN_INLINE Vector ones() {
   return (Vector)(Integers{} + (sizeof(O) == 2 ? 0x3f803f80 : 0x3f800000));
 }
 
-#if BFLOAT16_PRODUCTS
-INLINE Vector broadcast(const BFloat16* lane) {
+#if CONVATTN_BFLOAT16_PRODUCTS
+CONVATTN_INLINE Vector broadcast(const BFloat16* lane) {
   int32_t both;
   std::memcpy(&both, lane, sizeof both);
   return (Vector)(both + Integers{});
 }
 
-INLINE Vector multiply_add(Vector a, Vector b, Vector sum, BFloat16) {
+CONVATTN_INLINE Vector multiply_add(Vector a, Vector b, Vector sum, BFloat16) {
   return (Vector)_mm512_dpbf16_ps((__m512)sum, (__m512bh)a, (__m512bh)b);
 }
 
 // Cut off, not rounded.
 template <class O>
-INLINE Vector side_by_side(const Vector (&numbers)[2]) {
+CONVATTN_INLINE Vector side_by_side(const Vector (&numbers)[2]) {
   const Integers low = (Integers)numbers[0] >> 16;
   return (Vector)_mm512_mask_blend_epi16(0xaaaaaaaa, (__m512i)low, (__m512i)numbers[1]);
 }
@@ -109,7 +116,7 @@ INLINE Vector side_by_side(const Vector (&numbers)[2]) {
 
 // 2^x for −126 ≤ x < 127, with a relative error below 2e-7, or 2e-3 where bfloat16 is made of it.
 template <class O>
-INLINE Vector exp2(Vector x) {
+CONVATTN_INLINE Vector exp2(Vector x) {
   const Vector shift = splat(12582912.0f);  // 1.5 · 2²³: adding it rounds to a whole number in the low bits
   const Vector shifted = x + shift;
   const Vector f = x - (shifted - shift);
@@ -130,18 +137,18 @@ INLINE Vector exp2(Vector x) {
 }
 
 // 2^−126 where x is less than −126. The order of the arguments keeps NaN.
-INLINE Vector at_least_smallest_exponent(Vector x) { return max(splat(-126.0f), x); }
+CONVATTN_INLINE Vector at_least_smallest_exponent(Vector x) { return max(splat(-126.0f), x); }
 
 // x Φ(x) = max(x, 0) − |x| Φ(−|x|), with an error below 2e-6.
-INLINE Vector gelu(Vector x) {
+CONVATTN_INLINE Vector gelu(Vector x) {
   const Vector z = (Vector)((Integers)x & 0x7fffffff);
-#if LANES == 16
+#if CONVATTN_LANES == 16
   const Vector last = splat(GeluTable::SIZE - 1), shift = splat(12582912.0f);  // rounds, as in exp2
   const Vector scaled = z * GELU_STEPS, t = scaled < last ? scaled : last;
   const Vector shifted = t + shift;
   const Vector f = t - (shifted - shift);
   Vector coefficient[4];
-  UNROLL(4)
+  CONVATTN_UNROLL(4)
   for (int i = 0; i < 4; ++i) {
     const float* table = GELU.coefficients[i];
     coefficient[i] =

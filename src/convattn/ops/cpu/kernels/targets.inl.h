@@ -1,7 +1,8 @@
-// Every kernel for one instruction set. The including file sets NAMESPACE, LANES, REGISTERS and BFLOAT16_PRODUCTS.
+// Every kernel for one instruction set. The including file sets CONVATTN_NAMESPACE, CONVATTN_LANES,
+// CONVATTN_REGISTERS and CONVATTN_BFLOAT16_PRODUCTS.
 
 namespace convattn {
-namespace NAMESPACE {
+namespace CONVATTN_NAMESPACE {
 
 #include "simd.inl.h"
 #include "matmul.inl.h"
@@ -27,10 +28,10 @@ constexpr Kernels<Number> kernels = {
     &compute<WindowAttentionKernel<Number>, WindowAttention<Number>>,
 };
 
-}  // namespace NAMESPACE
+}  // namespace CONVATTN_NAMESPACE
 }  // namespace convattn
 
-#undef NAMESPACE
-#undef LANES
-#undef REGISTERS
-#undef BFLOAT16_PRODUCTS
+#undef CONVATTN_NAMESPACE
+#undef CONVATTN_LANES
+#undef CONVATTN_REGISTERS
+#undef CONVATTN_BFLOAT16_PRODUCTS

@@ -6,6 +6,13 @@
 // kept in units of log 2. Tokens (query, key and value of a pixel) are read from maps or made of one, a window at a
 // time.
 
+#ifndef CONVATTN_NAMESPACE
+#include "by_itself.h"
+#include "simd.inl.h"
+#include "matmul.inl.h"
+#include "pixels.inl.h"
+#endif
+
 template <class Number>
 class WindowAttentionKernel {
  public:
@@ -214,7 +221,7 @@ class WindowAttentionKernel {
           for (int64_t x = 0; x < a.row_keys_; x += KEYS, weight += ROWS * KEYS * LANES) {
             Vector score[ROWS][KEYS];
             scores<PLAIN>(y, x, score);
-            UNROLL(2)
+            CONVATTN_UNROLL(2)
             for (int r = 0; r < ROWS; ++r) weigh<PLAIN>(score[r], total[r], weight + r * LANES * N);
           }
         for (int64_t c = 0; c < a.value_dim_; c += VALUES) accumulate(first * a.row_keys_, rows * a.row_keys_, c);
@@ -227,11 +234,11 @@ class WindowAttentionKernel {
     }
 
     template <bool PLAIN>
-    INLINE void weigh(const Vector (&score)[KEYS], Vector& total, O* to) const {
-      UNROLL(8)
+    CONVATTN_INLINE void weigh(const Vector (&score)[KEYS], Vector& total, O* to) const {
+      CONVATTN_UNROLL(8)
       for (int k = 0; k < KEYS; k += N) {
         Vector weight[N];
-        UNROLL(2)
+        CONVATTN_UNROLL(2)
         for (int i = 0; i < N; ++i)
           weight[i] = exp2<O>(PLAIN ? score[k + i] : at_least_smallest_exponent(score[k + i]));
         const Vector together = side_by_side<O>(weight);
@@ -254,10 +261,10 @@ class WindowAttentionKernel {
     }
 
     template <bool PLAIN>
-    INLINE void scores(int64_t y, int64_t x, Vector (&score)[ROWS][KEYS]) const {
-      UNROLL(2)
+    CONVATTN_INLINE void scores(int64_t y, int64_t x, Vector (&score)[ROWS][KEYS]) const {
+      CONVATTN_UNROLL(2)
       for (int r = 0; r < ROWS; ++r)
-        UNROLL(8)
+        CONVATTN_UNROLL(8)
         for (int k = 0; k < KEYS; ++k) {
           const float* of_key = bias[r] + y * a.side_ - x - k;
           if (PLAIN) {
@@ -270,40 +277,40 @@ class WindowAttentionKernel {
       const O* component = query;
       for (int64_t c = 0; c < a.key_dim_; c += N, component += ROWS * LANES * N) {
         Vector q[ROWS];
-        UNROLL(2)
+        CONVATTN_UNROLL(2)
         for (int r = 0; r < ROWS; ++r) q[r] = load_lanes(component + r * LANES * N);
-        UNROLL(8)
+        CONVATTN_UNROLL(8)
         for (int k = 0; k < KEYS; ++k) {
           const Vector number = broadcast(key + k * a.key_dim_ + c);
-          UNROLL(2)
+          CONVATTN_UNROLL(2)
           for (int r = 0; r < ROWS; ++r) score[r][k] = multiply_add(number, q[r], score[r][k], O());
         }
       }
     }
 
-    INLINE void accumulate(int64_t first, int64_t count, int64_t c) const {
+    CONVATTN_INLINE void accumulate(int64_t first, int64_t count, int64_t c) const {
       float* to = sums + c * ROWS * LANES;
       Vector sum[VALUES][ROWS];
-      UNROLL(8)
+      CONVATTN_UNROLL(8)
       for (int i = 0; i < VALUES; ++i)
-        UNROLL(2)
+        CONVATTN_UNROLL(2)
         for (int r = 0; r < ROWS; ++r) sum[i][r] = load(to + (i * ROWS + r) * LANES);
       const O* weight = weights;
       const O* value = values + first * a.value_dim_ + c * N;
       for (int64_t k = 0; k < count; k += N, weight += ROWS * LANES * N, value += a.value_dim_ * N) {
         Vector w[ROWS];
-        UNROLL(2)
+        CONVATTN_UNROLL(2)
         for (int r = 0; r < ROWS; ++r) w[r] = load_lanes(weight + r * LANES * N);
-        UNROLL(8)
+        CONVATTN_UNROLL(8)
         for (int i = 0; i < VALUES; ++i) {
           const Vector number = broadcast(value + i * N);
-          UNROLL(2)
+          CONVATTN_UNROLL(2)
           for (int r = 0; r < ROWS; ++r) sum[i][r] = multiply_add(number, w[r], sum[i][r], O());
         }
       }
-      UNROLL(8)
+      CONVATTN_UNROLL(8)
       for (int i = 0; i < VALUES; ++i)
-        UNROLL(2)
+        CONVATTN_UNROLL(2)
         for (int r = 0; r < ROWS; ++r) store(to + (i * ROWS + r) * LANES, sum[i][r]);
     }
 

@@ -1,6 +1,6 @@
 """Time the compiled CPU kernels against torch's own operations, both sides taking turns in one run.
 
-``python benchmarks/native_kernels.py [--rounds 9] [--threads 1] [--dtype bfloat16]`` prints medians in ms
+``python benchmarks/cpu_kernels.py [--rounds 9] [--threads 1] [--dtype bfloat16]`` prints medians in ms
 and the median of the rounds' ratios. ``convattn bench`` times whole networks.
 """
 
@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from convattn.layers import ConvFFN, LargeKernel
-from convattn.ops import conv_attention, feed_forward, window_attention
+from convattn.ops import FeedForwardWeights, conv_attention, feed_forward, window_attention
 from convattn.ops.cpu.library import library
 from convattn.timing import ratio, time_in_turns
 
@@ -51,11 +51,12 @@ def operators_of_esc(rounds: int, dtype: torch.dtype) -> None:
         },
     )
     x = maps[:, :64].contiguous(memory_format=torch.channels_last)
-    weights = [p for part in ConvFFN(64, 1.25).to(dtype).children() for p in part.parameters()]
+    parts = ConvFFN(64, 1.25).to(dtype).children()
+    weights = FeedForwardWeights(*(tensor for part in parts for tensor in part.parameters()))
     compare(
         "feed-forward 64, ratio 1.25",
         rounds,
-        {side: lambda side=side: feed_forward(x, *weights, backend=side) for side in ("cpu", "reference")},
+        {side: lambda side=side: feed_forward(x, weights, backend=side) for side in ("cpu", "reference")},
     )
 
 

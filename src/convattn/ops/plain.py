@@ -1,0 +1,42 @@
+"""Whether tensors are numbers in CPU memory and nothing more, so that code outside torch may read them."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+from torch.autograd import forward_ad
+
+__all__ = ["are_plain", "is_forward_mode"]
+
+
+def are_plain(tensors: Iterable[Tensor]) -> bool:
+    """Whether tensors are dense, on a CPU, and computed with as they are.
+
+    That leaves out subclasses (FakeTensor among them), sparse and lazily negated tensors, forward-mode duals,
+    and whatever runs inside functorch's transforms or a dispatch mode. While torch compiles, its own
+    representation of a tensor counts as the tensor.
+    """
+    if torch.compiler.is_compiling():
+        return all(_is_dense(x) for x in tensors)
+    return not _is_transformed() and all(_is_dense(x) and not _is_lazy(x) for x in tensors)
+
+
+def is_forward_mode() -> bool:
+    """Whether tangents are computed along, as in ``torch.func.jvp``."""
+    return forward_ad._current_level >= 0
+
+
+def _is_dense(x: Tensor) -> bool:
+    return type(x) in (Tensor, nn.Parameter) and x.device.type == "cpu" and x.layout == torch.strided
+
+
+def _is_lazy(x: Tensor) -> bool:
+    return x.is_neg() or x._is_zerotensor()
+
+
+def _is_transformed() -> bool:
+    return (
+        is_forward_mode()
+        or torch._C._functorch.peek_interpreter_stack() is not None
+        or torch._C._len_torch_dispatch_stack() > 0
+    )
