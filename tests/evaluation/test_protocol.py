@@ -19,16 +19,15 @@ from convattn.checkpoints.loading import save_network
 from convattn.errors import InputError
 from convattn.evaluation.protocol import (
     Score,
-    as_csv,
-    as_json,
     bicubic,
     choose_method,
+    downscale,
     evaluate,
     mean_scores,
     pairs,
-    shrink,
     with_network,
 )
+from convattn.evaluation.tables import as_csv, as_json
 from convattn.models.registry import build
 
 
@@ -145,10 +144,14 @@ def test_grayscale_is_measured_as_rgb(tmp_path: Path) -> None:
 
 
 def test_tables_for_programs() -> None:
-    scores = [Score("Set", "a, b.png", 30.0, 0.9), Score("Set", "c.png", math.inf, 1.0)]
+    scores = [
+        ("net", Score("Set", "a, b.png", 30.0, 0.9)),
+        ("net", Score("Set", "c.png", math.inf, 1.0, 0.1)),
+    ]
     rows = list(csv.DictReader(io.StringIO(as_csv(scores))))
     assert [row["image"] for row in rows] == ["a, b.png", "c.png"]
     assert rows[0]["psnr_y"] == "30.0000"
+    assert [row["lpips"] for row in rows] == ["", "0.100000"]
     assert [row["psnr"] for row in json.loads(as_json(scores))] == [30.0, None]
 
 
@@ -168,5 +171,5 @@ def test_the_command(command: Callable[..., Any], folder: Path, form: str) -> No
 
 def test_double_and_byte_pipelines_differ_by_rounding_only() -> None:
     image = torch.randint(0, 256, (3, 24, 24), dtype=torch.uint8)
-    difference = shrink(image, 2).int() - shrink(image, 2, "uint8").int()
+    difference = downscale(image, 2).int() - downscale(image, 2, "uint8").int()
     assert difference.abs().max() <= 1

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from convattn.evaluation.protocol import shrink
+from convattn.evaluation.protocol import downscale
 from convattn.images.io import read_rgb
 from convattn.images.resize import resize_bicubic
 
@@ -98,4 +98,4 @@ def test_makes_the_published_low_resolution_files(shared_data: Path, scale: int,
         high = read_rgb(path)
         high = high[:, : high.shape[1] // scale * scale, : high.shape[2] // scale * scale]
         published = path.parents[1] / "LR_bicubic" / f"X{scale}" / f"{path.stem}x{scale}.png"
-        assert torch.equal(shrink(high, scale, pipeline), read_rgb(published)), path.name  # type: ignore[arg-type]
+        assert torch.equal(downscale(high, scale, pipeline), read_rgb(published)), path.name  # type: ignore[arg-type]

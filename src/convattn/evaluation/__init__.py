@@ -1,1 +1,1 @@
-"""."""
+"""Measuring super-resolution: metrics, the published protocol, and comparisons of several models."""
