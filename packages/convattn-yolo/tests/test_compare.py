@@ -9,7 +9,7 @@ pytest.importorskip("ultralytics")
 
 @pytest.fixture
 def compare(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Runs ``convattn compare`` with small trainings."""
+    """Runs ``convattn compare`` with small runs."""
     small = ["--epochs", 1, "--imgsz", 64, "--batch", 2, "--seeds", 1, "--device", "cpu"]
     return lambda *words: command("compare", *words, *small)
 
@@ -41,11 +41,11 @@ def test_one_seed_is_reported_without_an_interval(
     [
         (["yolo26n.yaml", "yolo99z.yaml"], None, "The model yolo99z.yaml cannot be loaded"),
         (["yolo26n.yaml", "yolo26n-pose.yaml"], None, "yolo26n-pose.yaml is a model for the task pose"),
-        (["yolo26n.yaml"], None, "needs two models at least"),
+        (["yolo26n.yaml"], None, "needs at least two models"),
         (
             ["yolo26n.yaml", "yolo26s.yaml"],
             "nowhere/data.yaml",
-            "The data set nowhere/data.yaml cannot be used",
+            "The dataset nowhere/data.yaml cannot be used",
         ),
     ],
 )

@@ -30,23 +30,25 @@ from convattn_yolo.comparison import (
 from convattn_yolo.comparison.accuracy import coco_format, coco_metrics, count_by_size, ground_truth
 from convattn_yolo.comparison.cost import measure_costs
 from convattn_yolo.comparison.dataset import resolve_dataset
-from convattn_yolo.comparison.statistics import paired_difference, student_quantile
+from convattn_yolo.comparison.statistics import paired_difference
 from convattn_yolo.comparison.training import find_candidate, train
 
 # Statistics
 
 
-@given(st.floats(0.01, 0.999))
-def test_student_quantile_in_closed_form(probability: float) -> None:
-    assert student_quantile(probability, 1) == pytest.approx(math.tan(math.pi / 2 * probability))
-    assert student_quantile(probability, 2) == pytest.approx(
-        probability * math.sqrt(2 / (1 - probability**2))
-    )
+@given(st.floats(0.01, 0.999), st.lists(st.floats(-1, 1), min_size=2, max_size=2))
+def test_interval_of_two_pairs_in_closed_form(confidence: float, values: list[float]) -> None:
+    """With one degree of freedom, Student's quantile is a tangent."""
+    quantile = math.tan(math.pi / 2 * confidence)
+    expected = quantile * abs(values[0] - values[1]) / 2
+    assert paired_difference([0, 0], values, confidence).half_width == pytest.approx(expected)
 
 
-@pytest.mark.parametrize(("freedom", "t"), [(3, 3.18245), (4, 2.77645), (9, 2.26216), (30, 2.04227)])
-def test_student_quantile_in_the_tables(freedom: int, t: float) -> None:
-    assert student_quantile(0.95, freedom) == pytest.approx(t, abs=5e-6)
+@pytest.mark.parametrize(("pairs", "t"), [(4, 3.18245), (5, 2.77645), (10, 2.26216), (31, 2.04227)])
+def test_intervals_agree_with_the_table_of_students_t(pairs: int, t: float) -> None:
+    values = np.random.default_rng(pairs).normal(size=pairs)
+    half_width = paired_difference(np.zeros(pairs).tolist(), values.tolist()).half_width
+    assert half_width == pytest.approx(t * values.std(ddof=1) / math.sqrt(pairs), rel=5e-6)
 
 
 def test_paired_difference_by_hand() -> None:
@@ -185,7 +187,7 @@ def test_images_with_the_same_name_are_refused() -> None:
 
 
 def test_labels_without_objects_are_refused() -> None:
-    with pytest.raises(InputError, match="no labelled objects"):
+    with pytest.raises(InputError, match="no labeled objects"):
         _truth()
 
 
@@ -208,7 +210,7 @@ def test_a_relative_path_is_taken_from_the_folder_of_the_data_yaml(
         ("path: .\ntrain: nowhere\nval: nowhere\nnames: [a]\n", "cannot be used: .*nowhere"),
         ("path: /nowhere\ntrain: a\nval: b\nnames: [a]\n", "cannot be used: .*/nowhere"),
         ("train: images\nnames: [a]\n", "cannot be used: .*'val:' key missing"),
-        ("- a\n- b\n", "is no data.yaml"),
+        ("- a\n- b\n", "is not a data.yaml"),
         ("a: [\n", "cannot be used"),
     ],
 )
@@ -281,17 +283,17 @@ def finished(budget: Budget, tmp_path_factory: pytest.TempPathFactory) -> Compar
 def test_the_report_holds_every_training_and_its_figures(finished: Comparison) -> None:
     summaries = summarize(finished.runs(), finished.measure_costs("cpu"))
     page = write_report(finished, summaries).read_text()
-    models, differences, trainings = tables(summaries)
+    models, differences, runs = tables(summaries)
     assert [row[:2] for row in models.rows] == [["yolo26n", "2"], ["yolo26n@96", "2"]]
     assert summaries[0].cost.parameters == summaries[1].cost.parameters
     assert summaries[0].cost.gflops < summaries[1].cost.gflops
     assert {row[0] for row in differences.rows} == {"yolo26n@96"}
-    assert len(trainings.rows) == 4
-    for table in (models, differences, trainings):
+    assert len(runs.rows) == 4
+    for table in (models, differences, runs):
         assert all(f"<td>{cell}</td>" in page for row in table.rows for cell in row)
     assert page.count("data:image/png;base64,") == 3
     assert 'src="http' not in page
-    assert len((finished.folder / "trainings.csv").read_text().splitlines()) == 5
+    assert len((finished.folder / "runs.csv").read_text().splitlines()) == 5
 
 
 def test_the_notes_say_what_was_done_and_what_it_cannot_tell(finished: Comparison) -> None:
@@ -361,15 +363,15 @@ def test_another_budget_or_another_model_of_the_name_is_refused(finished: Compar
 
 
 def test_start_weights_must_be_weights(budget: Budget, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"yolo26n.yaml cannot be started from"):
+    with pytest.raises(InputError, match=r"yolo26n.yaml cannot serve as start weights"):
         Comparison(MODELS, dataclasses.replace(budget, weights="yolo26n.yaml"), 1, tmp_path / "new")
     assert not (tmp_path / "new").exists()
 
 
 def test_a_comparison_needs_two_different_models(budget: Budget, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="two models"):
+    with pytest.raises(InputError, match="at least two models"):
         Comparison(["yolo26n.yaml"], budget, 1, tmp_path / "new")
-    with pytest.raises(InputError, match="More than one of the models is called yolo26n"):
+    with pytest.raises(InputError, match="Several models are called yolo26n"):
         Comparison(["yolo26n.yaml", "yolo26n.yaml"], budget, 1, tmp_path / "new")
     assert not (tmp_path / "new").exists()
 

@@ -1,4 +1,4 @@
-"""``convattn compare``."""
+"""The command ``convattn compare``."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,35 +17,37 @@ def compare(
     models: Annotated[
         list[str],
         typer.Argument(
-            help="YAML names or weights files, the baseline first; NAME@416 has images of 416 pixels."
+            help="YAML names or weights files, the baseline first; NAME@416 sets an image size of 416."
         ),
     ],
-    data: Annotated[str, typer.Option(help="The data.yaml of a detection data set.")],
-    out: Annotated[Path, typer.Option(help="Folder of the comparison; call again with it to go on.")],
-    weights: Annotated[
-        str | None, typer.Option(help="Weights that models built from a YAML start from.")
-    ] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="Trainings of each model, paired by their seeds.")] = 5,
+    data: Annotated[str, typer.Option(help="The data.yaml of a detection dataset.")],
+    out: Annotated[Path, typer.Option(help="Folder of the comparison; an existing one is resumed.")],
+    weights: Annotated[str | None, typer.Option(help="Start weights for models built from a YAML.")] = None,
+    seeds: Annotated[
+        int, typer.Option(min=1, help="Training runs of each model, paired by their seeds.")
+    ] = 5,
     epochs: Annotated[int, typer.Option(min=1)] = 100,
-    imgsz: Annotated[int, typer.Option(min=32, help="Side of the images in pixels.")] = 640,
-    batch: Annotated[int, typer.Option(min=1, help="Images a step.")] = 16,
+    imgsz: Annotated[int, typer.Option(min=32, help="Image size in pixels.")] = 640,
+    batch: Annotated[int, typer.Option(min=1, help="Batch size.")] = 16,
     optimizer: Annotated[
-        str, typer.Option(help="As ultralytics names it; auto is the same for every model.")
+        str, typer.Option(help="An Ultralytics optimizer; auto is the same for every model.")
     ] = "auto",
-    lr0: Annotated[float, typer.Option(help="Initial learning rate; auto chooses its own.")] = 0.01,
+    lr0: Annotated[
+        float, typer.Option(help="Initial learning rate; the optimizer auto chooses its own.")
+    ] = 0.01,
     workers: Annotated[int, typer.Option(min=0, help="Processes that load images; always 0 on a CPU.")] = 0,
-    device: Annotated[str | None, typer.Option(help="As ultralytics names it: cpu, 0, mps.")] = None,
+    device: Annotated[str | None, typer.Option(help="An Ultralytics device: cpu, 0, mps.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads for training.")] = None,
     stop_early: Annotated[
-        bool, typer.Option(help="Spare a model further seeds once its AP of small objects is decided.")
+        bool, typer.Option(help="Skip further seeds of a model once its AP small is decided.")
     ] = False,
     margin: Annotated[
-        float, typer.Option(min=0, help="With --stop-early: differences of AP that are too small to matter.")
+        float, typer.Option(min=0, help="With --stop-early: AP differences up to this are negligible.")
     ] = 0.005,
 ) -> None:
-    """Train models on your data with paired seeds and the same budget, and say what differences are worth.
+    """Compare models on your data: paired seeds, equal budgets, confidence intervals.
 
-    Can be interrupted at any time: the same command goes on with what is missing.
+    Can be interrupted at any time: the same command resumes.
     """
     import torch
     from rich.console import Console
@@ -74,7 +76,7 @@ def compare(
         console.print(_rich(table))
     for note in notes(comparison, summaries, test):
         console.print(f"• {note}", highlight=False)
-    console.print(f"The report is {page}", highlight=False)
+    console.print(f"Report: {page}", highlight=False)
 
 
 def _rich(table: "Table") -> "rich.table.Table":

@@ -1,4 +1,4 @@
-"""Does it help on my data? Paired trainings of detectors, and what they can and cannot tell."""
+"""Compare detectors on one dataset by paired training runs, with confidence intervals."""
 
 from convattn_yolo.comparison.report import write_report
 from convattn_yolo.comparison.statistics import SequentialTest

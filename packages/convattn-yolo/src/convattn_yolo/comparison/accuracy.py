@@ -1,9 +1,9 @@
 """Average precision and recall by object size, from YOLO labels and predictions.
 
-The evaluation is COCO's (Lin et al., 2014), computed by faster-coco-eval. Sizes are areas of the labelled
-boxes in pixels of the original images, whatever size the network saw: small up to 32², medium 32² to 96²,
-large from 96²; tiny, up to 16², is a part of small and no size of COCO's. Up to 300 detections an image
-count, which is what ultralytics keeps, where COCO counts 100: crowded images are what this package is for.
+The evaluation is COCO's (Lin et al., 2014), computed by faster-coco-eval. Sizes are areas of the labeled
+boxes in pixels of the original images, whatever the network's input size: small up to 32², medium 32² to 96²,
+large from 96². Tiny, up to 16², is a part of small and not one of COCO's sizes. Up to 300 detections per
+image count, which is the number that Ultralytics keeps; COCO counts 100, too few for crowded images.
 """
 
 from collections.abc import Iterable, Mapping
@@ -30,7 +30,7 @@ SIZES: dict[str, tuple[float, float]] = {
     "medium": (32**2, 96**2),
     "large": (96**2, 1e10),
 }
-"""Areas in square pixels of the original image, both ends included."""
+"""Box areas in square pixels of the original image, both ends included."""
 
 METRICS = ("AP", "AP50", *(f"AP_{size}" for size in SIZES), "AR_small")
 
@@ -38,7 +38,7 @@ _MAX_DETECTIONS = 300
 
 
 def image_key(path: str | int | Path) -> str:
-    """The name under which ultralytics' predictions refer to an image: its file name without the suffix.
+    """Return the ID of an image in Ultralytics' predictions: its file name without the suffix.
 
     Ultralytics turns names that are numbers into integers, so ``000123.jpg`` becomes ``123``.
     """
@@ -47,11 +47,11 @@ def image_key(path: str | int | Path) -> str:
 
 
 def coco_format(labels: Iterable[Mapping[str, Any]], names: Mapping[int, str]) -> dict[str, Any]:
-    """Turn YOLO labels into a COCO annotation dictionary.
+    """Convert YOLO labels to a COCO annotation dictionary.
 
     Args:
-        labels: One mapping an image: ``im_file``; ``shape``, its (height, width) in pixels; ``cls``, (N, 1)
-            class indices; ``bboxes``, (N, 4) boxes as center x, center y, width, height in parts of the
+        labels: One mapping per image: ``im_file``; ``shape``, (height, width) in pixels; ``cls``, (N, 1)
+            class indices; ``bboxes``, (N, 4) boxes as center x, center y, width, height, relative to the
             image.
         names: Class index to class name.
 
@@ -60,7 +60,7 @@ def coco_format(labels: Iterable[Mapping[str, Any]], names: Mapping[int, str]) -
         and annotation ids count from 1, category ids are the class indices.
 
     Raises:
-        InputError: If two images have the same name, or there are no boxes at all.
+        InputError: Two images have the same name, or there are no boxes.
     """
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
@@ -69,8 +69,8 @@ def coco_format(labels: Iterable[Mapping[str, Any]], names: Mapping[int, str]) -
         file, (height, width) = str(label["im_file"]), label["shape"]
         if (other := seen.setdefault(image_key(file), file)) != file:
             raise InputError(
-                f"The validation images {other} and {file} have the same name, so that predictions could "
-                "not be told apart: rename one of them and its label file."
+                f"The validation images {other} and {file} have the same name, so their predictions cannot "
+                "be told apart: rename one of them and its label file."
             )
         images.append({"id": image_id, "file_name": file, "width": int(width), "height": int(height)})
         boxes = np.asarray(label["bboxes"], float).reshape(-1, 2, 2) * [width, height]
@@ -90,20 +90,20 @@ def coco_format(labels: Iterable[Mapping[str, Any]], names: Mapping[int, str]) -
             )
     if not annotations:
         raise InputError(
-            "The validation images have no labelled objects, so nothing can be measured on them."
+            "The validation images have no labeled objects, so accuracy cannot be measured: check the labels."
         )
     categories = [{"id": index, "name": name} for index, name in names.items()]
     return {"images": images, "annotations": annotations, "categories": categories}
 
 
 def ground_truth(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Read the labels of a data set's validation images as a COCO annotation dictionary.
+    """Read the labels of a dataset's validation images as a COCO annotation dictionary.
 
     Args:
-        data: A checked data set as ultralytics describes it: ``val``, ``names``, ``nc``, ``channels``.
+        data: A checked dataset as Ultralytics describes it: ``val``, ``names``, ``nc``, ``channels``.
 
     Raises:
-        InputError: As :func:`coco_format`.
+        InputError: As for :func:`coco_format`.
     """
     from ultralytics.data.dataset import YOLODataset
 
@@ -112,13 +112,13 @@ def ground_truth(data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def count_by_size(truth: Mapping[str, Any]) -> dict[str, int]:
-    """How many labelled objects fall into each of :data:`SIZES`."""
+    """Count the labeled objects in each of :data:`SIZES`."""
     areas = np.array([annotation["area"] for annotation in truth["annotations"]])
     return {size: int(((areas >= low) & (areas <= high)).sum()) for size, (low, high) in SIZES.items()}
 
 
 def coco_metrics(truth: Mapping[str, Any], detections: list[dict[str, Any]]) -> dict[str, float]:
-    """COCO average precision, over all objects and by their size, and the average recall of small objects.
+    """Compute COCO average precision, overall and by object size, and the average recall of small objects.
 
     Args:
         truth: A COCO annotation dictionary.
@@ -126,7 +126,7 @@ def coco_metrics(truth: Mapping[str, Any], detections: list[dict[str, Any]]) -> 
             of the original image), ``score``.
 
     Returns:
-        A value in [0, 1] for each of :data:`METRICS`; NaN for a size of which there is no labelled object.
+        A value in [0, 1] for each of :data:`METRICS`; NaN for a size that no labeled object has.
     """
     from faster_coco_eval import COCO, COCOeval_faster
 

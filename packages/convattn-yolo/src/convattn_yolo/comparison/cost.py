@@ -1,4 +1,4 @@
-"""What a network costs: parameters, operations and the time of a forward pass."""
+"""The cost of a network: parameters, operations and latency."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,11 +18,10 @@ class Cost:
 
     Attributes:
         parameters: Number of parameters.
-        gflops: Billions of floating-point operations (two a multiply-add); NaN where they can't be counted.
-        latency: Median time of a forward pass, in milliseconds.
-        latency_ratio: Median over the rounds of the time divided by the first network's time in the same
-            round.
-        machine: What it was timed on.
+        gflops: Billions of floating-point operations, two per multiply-add; NaN where they cannot be counted.
+        latency: Median time of a forward pass in milliseconds.
+        latency_ratio: Median over the rounds of the time divided by the baseline's time in the same round.
+        machine: The device it was timed on.
     """
 
     parameters: int
@@ -33,14 +32,15 @@ class Cost:
 
 
 def measure_costs(networks: Mapping[str, tuple[nn.Module, int]], rounds: int = 30) -> dict[str, Cost]:
-    """Measure networks against the first of them.
+    """Measure parameters, operations and latency of several networks.
 
-    The networks take turns, one forward pass each a round, so that whatever else slows the machine falls on
-    all of them alike; on a CPU they run on one thread.
+    The networks take turns, one forward pass each per round, so that other load on the machine affects all of
+    them alike. On a CPU they run on one thread.
 
     Args:
-        networks: Name to a fused network in evaluation mode and the side of its square input in pixels.
-        rounds: How often each is timed.
+        networks: For each name a fused network in evaluation mode and the side of its square input in pixels;
+            the first is the baseline.
+        rounds: Number of timed forward passes of each network.
     """
     from ultralytics.utils.torch_utils import get_flops
 
@@ -60,7 +60,7 @@ def measure_costs(networks: Mapping[str, tuple[nn.Module, int]], rounds: int = 3
 
 
 def _machine(network: nn.Module) -> str:
-    """The device that a network is on, with the instruction set where it is a CPU."""
+    """Name the device that a network is on, with the instruction set of a CPU."""
     from ultralytics.utils.torch_utils import get_cpu_info
 
     device = next(network.parameters()).device
@@ -75,7 +75,7 @@ def _machine(network: nn.Module) -> str:
 
 @torch.inference_mode()
 def _alternate(networks: Mapping[str, tuple[nn.Module, int]], rounds: int) -> dict[str, np.ndarray]:
-    """Seconds of each network's forward pass in each round."""
+    """Time each network's forward pass in each round, in seconds."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -86,7 +86,7 @@ def _alternate(networks: Mapping[str, tuple[nn.Module, int]], rounds: int) -> di
 
 
 def _forward(network: nn.Module, side: int) -> Callable[[], None]:
-    """A forward pass that waits for the device."""
+    """Return a function that runs a forward pass and waits for the device."""
     image = torch.rand(1, 3, side, side, device=next(network.parameters()).device)
 
     def run() -> None:

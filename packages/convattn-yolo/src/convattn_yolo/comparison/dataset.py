@@ -1,4 +1,4 @@
-"""Finding the data set a data.yaml describes."""
+"""Read data.yaml files."""
 
 import tempfile
 from pathlib import Path
@@ -14,18 +14,18 @@ __all__ = ["resolve_dataset"]
 def resolve_dataset(file: str | Path) -> dict[str, Any]:
     """Read a data.yaml and make its paths absolute.
 
-    A relative ``path`` is taken from the folder the data.yaml lies in; where nothing is there, ultralytics
-    looks in its own data sets folder, and fetches the sets it knows by name (``coco8.yaml``).
+    A relative ``path`` is resolved against the data.yaml's folder. If nothing is there, Ultralytics looks in
+    its datasets folder and downloads the datasets it knows by name (``coco8.yaml``).
 
     Args:
-        file: A data.yaml, or the name of one that comes with ultralytics.
+        file: A data.yaml, or the name of one that comes with Ultralytics.
 
     Returns:
-        The description as ultralytics checks it, with ``path``, ``train``, ``val`` absolute, and ``names`` a
-        mapping from class index to name.
+        The description as checked by Ultralytics: ``path``, ``train`` and ``val`` are absolute, ``names``
+        maps class indices to names.
 
     Raises:
-        InputError: If it is missing, is no description of a detection data set, or points nowhere.
+        InputError: The file is missing, does not describe a detection dataset, or its images are missing.
     """
     from ultralytics.data.utils import check_det_dataset
 
@@ -40,15 +40,15 @@ def resolve_dataset(file: str | Path) -> dict[str, Any]:
         raise
     except Exception as error:
         reason = str(error).strip().splitlines()[0].replace(" ❌", "").rstrip(".")
-        raise InputError(f"The data set {file} cannot be used: {reason}.") from error
+        raise InputError(f"The dataset {file} cannot be used: {reason}.") from error
 
 
 def _beside(file: Path) -> dict[str, Any]:
-    """The description in a file, its root made absolute if that can be found from the file's folder."""
+    """Read a description, with ``path`` made absolute if it exists relative to the file's folder."""
     description = yaml.safe_load(file.read_text())
     if not isinstance(description, dict):
         raise InputError(
-            f"{file} is no data.yaml: it should name the folders train and val and the class names."
+            f"{file} is not a data.yaml: it must name the folders train and val and the class names."
         )
     root = (file.parent / str(description.get("path") or ".")).resolve()
     if root.is_dir():

@@ -1,4 +1,4 @@
-"""The images of a comparison's report."""
+"""Plots for the report of a comparison."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,7 +16,7 @@ __all__ = ["plot_accuracy_by_latency", "plot_accuracy_by_size", "plot_examples"]
 
 
 def plot_accuracy_by_latency(summaries: Sequence[Summary]) -> Figure:
-    """AP and AP of small objects over latency: a small dot for each training, a large one for their mean."""
+    """Plot AP and AP small against latency: a small dot for each run, a large dot for their mean."""
     figure = Figure(figsize=(10, 4), layout="constrained")
     for axes, metric in zip(figure.subplots(1, 2), ("AP", "AP_small"), strict=True):
         for index, summary in enumerate(summaries):
@@ -30,7 +30,7 @@ def plot_accuracy_by_latency(summaries: Sequence[Summary]) -> Figure:
 
 
 def plot_accuracy_by_size(summaries: Sequence[Summary]) -> Figure:
-    """AP by object size: a dot for each training, a line for their mean."""
+    """Plot AP by object size: a dot for each run, a bar for their mean."""
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()
     step = 0.8 / len(summaries)
@@ -59,7 +59,7 @@ def _finish(axes: Axes) -> None:
 
 
 def plot_examples(summaries: Sequence[Summary], truth: Mapping[str, Any], names: Mapping[int, str]) -> Figure:
-    """Some validation images side by side: their labels, then what each model's first training detects."""
+    """Show validation images side by side: the labels, then the detections of each model's first run."""
     columns = {"labels": _labels(truth, list(summaries[0].runs[0].examples))}
     columns |= {summary.model: summary.runs[0].examples for summary in summaries}
     files = list(columns["labels"])
@@ -82,7 +82,7 @@ def plot_examples(summaries: Sequence[Summary], truth: Mapping[str, Any], names:
 
 
 def _labels(truth: Mapping[str, Any], files: Sequence[str]) -> dict[str, list[list[float]]]:
-    """Labelled boxes of some images: left, top, right, bottom, class."""
+    """Return the labeled boxes of some images: left, top, right, bottom, class."""
     files_by_id = {
         image["id"]: image["file_name"] for image in truth["images"] if image["file_name"] in files
     }

@@ -1,4 +1,4 @@
-"""A comparison written down: CSV files, plots and a web page that holds everything."""
+"""Write the results of a comparison: CSV files, plots and a self-contained web page."""
 
 import base64
 from collections.abc import Sequence
@@ -17,26 +17,25 @@ __all__ = ["write_report"]
 def write_report(
     comparison: Comparison, summaries: Sequence[Summary], test: SequentialTest | None = None
 ) -> Path:
-    """Write ``report.html``, its plots and its tables into the comparison's folder.
+    """Write ``report.html``, the plots and the tables to the comparison's folder.
 
     Args:
-        comparison: What was compared.
-        summaries: What came out.
-        test: The sequential test that ended the trainings, if there was one.
+        comparison: The comparison.
+        summaries: Its results by model, the baseline first.
+        test: The sequential test that ended runs early, if there was one.
 
     Returns:
-        The web page; it needs no other file.
+        Path of the web page, which needs no other file.
     """
     folder = comparison.folder
     contents = tables(summaries)
-    for table, name in zip(contents, ("models.csv", "differences.csv", "trainings.csv"), strict=True):
+    for table, name in zip(contents, ("models.csv", "differences.csv", "runs.csv"), strict=True):
         table.save_csv(folder / name)
     captions = {
-        "ap_by_latency.png": "AP, and AP of small objects, against latency: a small dot for each training, a "
-        "large one for their mean",
-        "ap_by_size.png": "AP by object size: a dot for each training, a bar for their mean",
-        "examples.png": "Validation images, taken evenly from the list: labels, then detections with a "
-        "score of at least 0.25 by the first training of each model",
+        "ap_by_latency.png": "AP and AP small against latency: a dot for each run, a large one for the mean",
+        "ap_by_size.png": "AP by object size: a dot for each run, a bar for their mean",
+        "examples.png": "Validation images at equal distances in the list: labels, then the detections of "
+        "each model's first run with a score of at least 0.25",
     }
     figures = (
         plot_accuracy_by_latency(summaries),
@@ -50,7 +49,7 @@ def write_report(
         _environment()
         .get_template("report.html.j2")
         .render(
-            title=f"{', '.join(summary.model for summary in summaries[1:])} against {summaries[0].model}",
+            title=f"{', '.join(s.model for s in summaries[1:])} compared with {summaries[0].model}",
             tables=contents,
             plots=[
                 (base64.b64encode((folder / name).read_bytes()).decode(), captions[name]) for name in captions

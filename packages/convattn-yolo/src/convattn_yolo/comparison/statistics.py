@@ -1,12 +1,13 @@
-"""Paired differences between trainings and what a handful of seeds can tell about them."""
+"""Paired differences between training runs, and their confidence intervals from a few seeds."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import stdtrit  # the quantile of Student's t; scipy.stats takes a second to import
 
-__all__ = ["CONFIDENCE", "PairedDifference", "SequentialTest", "paired_difference", "student_quantile"]
+__all__ = ["CONFIDENCE", "PairedDifference", "SequentialTest", "paired_difference"]
 
 CONFIDENCE = 0.95
 
@@ -17,8 +18,8 @@ class PairedDifference:
 
     Attributes:
         mean: Mean of the differences.
-        half_width: Half the width of the interval around it; NaN where one pair leaves it unknown. A true
-            difference much smaller than this cannot be told from chance with so many pairs.
+        half_width: Half the width of the interval; NaN for a single pair. True differences much smaller than
+            this cannot be distinguished from chance with so many pairs.
         pairs: Number of pairs.
     """
 
@@ -28,17 +29,17 @@ class PairedDifference:
 
     @property
     def low(self) -> float:
-        """Lower end of the interval."""
+        """Return the lower end of the interval."""
         return self.mean - self.half_width
 
     @property
     def high(self) -> float:
-        """Upper end of the interval."""
+        """Return the upper end of the interval."""
         return self.mean + self.half_width
 
     @property
     def verdict(self) -> str:
-        """``higher`` or ``lower`` only where the whole interval lies on one side of zero."""
+        """Return ``higher`` or ``lower`` only if the whole interval lies on one side of zero."""
         if math.isnan(self.mean):
             return "not measured"
         if math.isnan(self.half_width):
@@ -52,16 +53,16 @@ class PairedDifference:
 
 @dataclass(frozen=True)
 class SequentialTest:
-    """Ends the trainings of a model once further seeds can hardly change the verdict on it.
+    """Ends the runs of a model once further seeds can hardly change its verdict.
 
-    The interval of the paired difference is looked at after every seed from the second on. Each is as wide as
-    Bonferroni's correction for that many looks makes it, so that with probability :data:`CONFIDENCE` all of
-    them hold the true difference, whenever the trainings end.
+    The interval of the paired difference is tested after every seed from the second on. Bonferroni's
+    correction for the number of tests widens each interval, so that with probability :data:`CONFIDENCE` all
+    of them contain the true difference, whenever the runs end.
 
     Attributes:
-        seeds: Number of trainings of each model if nothing ends them before.
-        metric: What the verdict is about, one of ``accuracy.METRICS``.
-        margin: Differences up to this are too small to matter.
+        seeds: Number of runs of each model unless they end early.
+        metric: The metric of the verdict, one of ``accuracy.METRICS``.
+        margin: Differences up to this are negligible.
     """
 
     seeds: int
@@ -70,14 +71,14 @@ class SequentialTest:
 
     @property
     def confidence(self) -> float:
-        """Confidence of the interval at each look."""
+        """Return the confidence of the interval at each test."""
         return 1 - (1 - CONFIDENCE) / max(self.seeds - 1, 1)
 
     def is_decided(self, baseline: Sequence[float], other: Sequence[float]) -> bool:
-        """Whether the interval leaves out zero, or holds nothing that matters.
+        """Return whether the interval excludes zero, or contains only negligible differences.
 
         Args:
-            baseline: The metric of the baseline, one value a seed.
+            baseline: The metric of the baseline, one value per seed.
             other: The values of the same seeds, in the same order.
         """
         if len(other) < 2:
@@ -90,41 +91,17 @@ class SequentialTest:
 def paired_difference(
     baseline: Sequence[float], other: Sequence[float], confidence: float = CONFIDENCE
 ) -> PairedDifference:
-    """Student's interval for the mean of ``other - baseline``, pair by pair (Student, 1908).
+    """Compute Student's t interval for the mean of the pairwise ``other - baseline`` (Student, 1908).
 
     Args:
-        baseline: One value a seed.
+        baseline: One value per seed.
         other: The values of the same seeds, in the same order.
-        confidence: Probability that such an interval holds the true mean difference.
+        confidence: Probability that such an interval contains the true mean difference.
     """
     differences = np.subtract(other, baseline)
     pairs = len(differences)
     half_width = math.nan
     if pairs > 1:
         standard_error = differences.std(ddof=1) / math.sqrt(pairs)
-        half_width = student_quantile(confidence, pairs - 1) * float(standard_error)
+        half_width = float(stdtrit(pairs - 1, (1 + confidence) / 2) * standard_error)
     return PairedDifference(float(differences.mean()), half_width, pairs)
-
-
-def student_quantile(probability: float, freedom: int) -> float:
-    """The t that Student's distribution stays within, on both sides of zero, with a given probability.
-
-    Args:
-        probability: In (0, 1).
-        freedom: Degrees of freedom, at least 1.
-    """
-    low, high = 0.0, math.pi / 2
-    while (angle := (low + high) / 2) not in (low, high):
-        low, high = (angle, high) if _probability_within(angle, freedom) < probability else (low, angle)
-    return math.sqrt(freedom) * math.tan(angle)
-
-
-def _probability_within(angle: float, freedom: int) -> float:
-    """P(|T| < sqrt(freedom) tan(angle)), a finite sum (Abramowitz and Stegun, 1964, 26.7.3 and 26.7.4)."""
-    odd = freedom % 2
-    term, total = math.cos(angle) ** odd, 0.0
-    for exponent in range(odd, freedom - 1, 2):
-        total += term
-        term *= (exponent + 1) / (exponent + 2) * math.cos(angle) ** 2
-    total *= math.sin(angle)
-    return 2 / math.pi * (angle + total) if odd else total

@@ -1,4 +1,4 @@
-"""A comparison on disk: which trainings it consists of, which are done, and doing the others."""
+"""A comparison in a folder: its training runs, those that are finished, and training the others."""
 
 import dataclasses
 import gc
@@ -41,13 +41,13 @@ __all__ = ["Comparison", "Progress"]
 
 @dataclass(frozen=True)
 class Progress:
-    """What is known when a training has ended.
+    """The state of a comparison after a run.
 
     Attributes:
-        run: The training that ended.
-        done: Number of finished trainings, this one included.
-        total: Number of trainings of the comparison.
-        seconds_left: Estimate for the others, from the times of those that are done.
+        run: The run that has just finished.
+        done: Number of finished runs, including this one.
+        total: Number of runs of the comparison.
+        seconds_left: Estimated time of the others, from the durations of the finished runs.
     """
 
     run: Run
@@ -66,33 +66,33 @@ class Progress:
 
 
 class Comparison:
-    """Trainings of several models on one data set, paired by their seeds.
+    """Training runs of several models on one dataset, paired by their seeds.
 
-    Everything lies in one folder, one sub-folder a training. Opening the folder again with the same budget
-    goes on with what is missing; more models and more seeds may be added later.
+    Each run has a subfolder of one common folder. Opening the folder again with the same budget resumes the
+    comparison; models and seeds may be added later.
 
     Args:
         models: YAML names or weights files, each optionally with ``@`` and an image size; the first is the
             baseline.
-        budget: What all trainings have in common.
-        seeds: Number of trainings of each model.
-        folder: Where everything is kept.
+        budget: The settings shared by all runs.
+        seeds: Number of runs of each model.
+        folder: Folder of all results.
 
     Attributes:
         candidates: The models.
-        budget: As given.
-        folder: As given.
-        data: The data set with absolute paths.
+        budget: The budget, with absolute paths.
+        folder: The folder, as an absolute path.
+        data: The dataset with absolute paths.
         truth: Labels of its validation images, as a COCO annotation dictionary.
 
     Raises:
-        InputError: If a model or the data set cannot be used, or the folder holds a comparison with another
+        InputError: A model or the dataset cannot be used, or the folder holds a comparison with another
             budget.
     """
 
     def __init__(self, models: Sequence[str], budget: Budget, seeds: int, folder: str | Path) -> None:
         if len(models) < 2:
-            raise InputError("A comparison needs two models at least: the baseline, and another one.")
+            raise InputError("A comparison needs at least two models: the baseline and another one.")
         self.folder = Path(folder).resolve()
         self.budget = dataclasses.replace(
             budget, data=_absolute(budget.data), weights=_absolute(budget.weights)
@@ -105,17 +105,15 @@ class Comparison:
             start = {"the start weights": _digest_start(self.budget.weights)} if self.budget.weights else {}
         names = [candidate.name for candidate in self.candidates]
         if twice := {name for name in names if names.count(name) > 1}:
-            raise InputError(
-                f"More than one of the models is called {min(twice)}: give their files different names."
-            )
+            raise InputError(f"Several models are called {min(twice)}: give their files different names.")
         digests = {candidate.name: candidate.digest for candidate in self.candidates}
         self._claim_folder(digests | start | {"the validation labels": digest(self.truth)})
 
     def _claim_folder(self, digests: dict[str, str]) -> None:
-        """Note what is compared in the folder, or make sure that it is the same as what is noted there.
+        """Record the comparison in its folder, or check that it equals the recorded one.
 
         Args:
-            digests: Whatever must not change between two calls, as name to SHA-256.
+            digests: SHA-256 of everything that must not change between two calls, by name.
         """
         note = self.folder / "comparison.json"
         budget = dataclasses.asdict(self.budget)
@@ -127,14 +125,14 @@ class Comparison:
                 if old != budget[key]
             ]
             changed += [
-                f"{name} had other contents"
+                f"{name} has changed"
                 for name, old in known["digests"].items()
                 if digests.get(name, old) != old
             ]
             if changed:
                 raise InputError(
                     f"{self.folder} holds another comparison ({'; '.join(changed)}): choose another folder, "
-                    "or the same settings to go on with that one."
+                    "or use the same settings to resume it."
                 )
             digests = known["digests"] | digests
         write_json(note, {"budget": budget, "digests": digests})
@@ -143,20 +141,20 @@ class Comparison:
             temporary.write_text(yaml.safe_dump({"path": str(self.data["path"]), **description}))
 
     def runs(self) -> list[Run]:
-        """The finished trainings, seed by seed."""
+        """Return the finished runs, seed by seed."""
         return [Run.load(record) for _, _, record in self._plan() if record.is_file()]
 
     def train_missing(
         self, device: str | None = None, test: SequentialTest | None = None
     ) -> Iterator[Progress]:
-        """Do the trainings that are not done yet, all models with one seed before the next seed.
+        """Train what is not finished yet, all models with one seed before the next seed.
 
         Args:
-            device: As ultralytics names devices; None lets it choose.
-            test: Leaves out further trainings of models that it finds decided; None does them all.
+            device: Ultralytics' name of a device; None lets it choose.
+            test: Skips further runs of models whose verdict it finds decided; None trains all.
 
         Yields:
-            After each training, how far the comparison is.
+            The progress after each run.
         """
         while missing := self._missing(test):
             candidate, seed, record = missing[0]
@@ -166,20 +164,20 @@ class Comparison:
             yield Progress(run, len(runs), len(runs) + len(left), _seconds(left, runs))
 
     def _missing(self, test: SequentialTest | None) -> list[tuple[Candidate, int, Path]]:
-        """The trainings that are still to be done."""
+        """Return the runs that are not finished."""
         baseline, *others = self.candidates
         runs = self.runs()
         undecided = [
             other for other in others if test is None or not _is_decided(test, runs, baseline, other)
         ]
-        wanted = [baseline, *undecided] if undecided else []
-        return [entry for entry in self._plan() if entry[0] in wanted and not entry[2].is_file()]
+        needed = [baseline, *undecided] if undecided else []
+        return [entry for entry in self._plan() if entry[0] in needed and not entry[2].is_file()]
 
     def measure_costs(self, device: str | None = None) -> dict[str, Cost]:
-        """Parameters, operations and latency of each model that has a finished training.
+        """Measure parameters, operations and latency of each model that has a finished run.
 
         Args:
-            device: As in :meth:`train_missing`.
+            device: As for :meth:`train_missing`.
         """
         from ultralytics.utils.torch_utils import select_device
 
@@ -197,7 +195,7 @@ class Comparison:
             return measure_costs(networks)
 
     def _plan(self) -> Iterator[tuple[Candidate, int, Path]]:
-        """Every training of the comparison and the file that records its end."""
+        """Yield every run of the comparison and the file that records its result."""
         for seed in self._seeds:
             for candidate in self.candidates:
                 yield candidate, seed, self._folder(candidate, seed) / "run.json"
@@ -229,18 +227,18 @@ def _duration(seconds: float) -> str:
 
 
 def _absolute(source: str | None) -> Any:
-    """The absolute path of a file; anything else is a name that ultralytics knows, and stays."""
+    """Make the path of a file absolute; keep anything else as a name known to Ultralytics."""
     return str(Path(source).resolve()) if source and Path(source).is_file() else source
 
 
 def _digest_start(weights: str) -> str:
     if Path(weights).suffix != ".pt":
-        raise InputError(f"{weights} cannot be started from: the start weights must be a .pt file.")
+        raise InputError(f"{weights} cannot serve as start weights: they must be a .pt file.")
     return digest_model(weights)
 
 
 def _seconds(left: Sequence[str], done: Sequence[Run]) -> float:
-    """Time that trainings of these models will take, going by those that are done."""
+    """Estimate the duration of runs of these models from the finished ones."""
     anyone = [run.seconds for run in done]
     return sum(np.median([run.seconds for run in done if run.model == name] or anyone) for name in left)
 
@@ -251,7 +249,7 @@ def _versions() -> dict[str, str]:
 
 @contextmanager
 def _quiet_ultralytics() -> Iterator[None]:
-    """Let ultralytics say only what is wrong."""
+    """Silence Ultralytics except for errors."""
     from ultralytics.utils import LOGGER
 
     level = LOGGER.level

@@ -1,4 +1,4 @@
-"""What the finished trainings of a comparison say, as numbers, tables and sentences."""
+"""Summarize the finished runs of a comparison as numbers, tables and notes."""
 
 import csv
 from collections.abc import Mapping, Sequence
@@ -27,18 +27,18 @@ _HEADS = {
     frozenset({True}): "the NMS-free head",
 }
 
-_FEW = 50  # below it, one object more or less found moves AP by two points or more
+_FEW = 50  # with fewer objects, one detection more or less changes AP by two points or more
 
 
 @dataclass(frozen=True)
 class Summary:
-    """All that is known of one model.
+    """The results of one model.
 
     Attributes:
         model: Its name.
-        runs: Its finished trainings.
-        cost: What it costs to use.
-        differences: For each metric, the paired difference to the baseline; empty for the baseline itself.
+        runs: Its finished runs.
+        cost: Its parameters, operations and latency.
+        differences: The paired difference from the baseline for each metric; empty for the baseline.
     """
 
     model: str
@@ -47,20 +47,20 @@ class Summary:
     differences: dict[str, PairedDifference]
 
     def mean(self, metric: str) -> float:
-        """Mean of a metric over the trainings, in [0, 1]."""
+        """Return the mean of a metric over the runs, in [0, 1]."""
         return float(np.mean([run.metrics[metric] for run in self.runs]))
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table of ready-made cells."""
+    """A table of formatted cells."""
 
     title: str
     header: list[str]
     rows: list[list[str]]
 
     def save_csv(self, file: Path) -> None:
-        """Write it as comma-separated values."""
+        """Write the table as comma-separated values."""
         with file.open("w", newline="") as stream:
             csv.writer(stream).writerows([self.header, *self.rows])
 
@@ -68,12 +68,12 @@ class Table:
 def summarize(
     runs: Sequence[Run], costs: Mapping[str, Cost], test: SequentialTest | None = None
 ) -> list[Summary]:
-    """Sum the trainings up, model by model.
+    """Summarize the runs of each model.
 
     Args:
-        runs: Finished trainings.
-        costs: What each model costs; the first is the baseline.
-        test: The sequential test that ended the trainings, if there was one: its intervals are wider.
+        runs: Finished runs.
+        costs: The cost of each model, the baseline first.
+        test: The sequential test that ended runs early, if there was one; its intervals are wider.
     """
     by_model = {model: {run.seed: run for run in runs if run.model == model} for model in costs}
     baseline, *others = by_model
@@ -99,7 +99,7 @@ def summarize(
 
 
 def tables(summaries: Sequence[Summary]) -> list[Table]:
-    """The models, their differences to the baseline, and every single training."""
+    """Return three tables: the models, their differences from the baseline, and all runs."""
     return [_models(summaries), _differences(summaries), _runs(summaries)]
 
 
@@ -125,8 +125,8 @@ def _models(summaries: Sequence[Summary]) -> Table:
 
 def _differences(summaries: Sequence[Summary]) -> Table:
     return Table(
-        f"Paired difference to {summaries[0].model}, with its interval",
-        ["model", "metric", "pairs", "difference", "from", "to", "reading"],
+        f"Paired difference from {summaries[0].model}, with confidence interval",
+        ["model", "metric", "pairs", "difference", "low", "high", "verdict"],
         [
             [
                 summary.model,
@@ -145,7 +145,7 @@ def _differences(summaries: Sequence[Summary]) -> Table:
 
 def _runs(summaries: Sequence[Summary]) -> Table:
     return Table(
-        "Every training",
+        "All runs",
         ["model", "seed", *_HEADINGS.values(), "resumed"],
         [
             [
@@ -167,7 +167,7 @@ def _number(value: float, digits: int = 4, sign: bool = False) -> str:
 def notes(
     comparison: Comparison, summaries: Sequence[Summary], test: SequentialTest | None = None
 ) -> list[str]:
-    """What a reader must know to judge the figures, one sentence or a few each."""
+    """Return what a reader must know to judge the figures, as short paragraphs."""
     return [
         *_what_was_done(comparison, summaries),
         *_what_was_measured(comparison, summaries),
@@ -177,59 +177,65 @@ def notes(
 
 def _what_was_done(comparison: Comparison, summaries: Sequence[Summary]) -> list[str]:
     budget, runs = comparison.budget, [run for summary in summaries for run in summary.runs]
-    start = f"start from {Path(budget.weights).name}, where it fits" if budget.weights else "start at random"
+    start = (
+        f"start from the weights of {Path(budget.weights).name} that fit"
+        if budget.weights
+        else "start at random"
+    )
     optimizers = " or ".join(sorted({run.optimizer for run in runs}))
     lines = [
-        f"Data: {budget.data}. Every training: epochs {budget.epochs}, image size {budget.imgsz} px unless "
-        f"the model's name says otherwise, batch {budget.batch}, optimizer {optimizers}. Models built from a "
-        f"YAML {start}; weights files start from themselves.",
-        "The weights measured are the averaged ones (EMA) after the last epoch, never the best on the "
+        f"Data: {budget.data}. Each run: {budget.epochs} epochs, image size {budget.imgsz} px unless the "
+        f"model's name says otherwise, batch {budget.batch}, optimizer {optimizers}. Models built from a "
+        f"YAML {start}; weights files start from their own weights.",
+        "The measured weights are the EMA after the last epoch, never those of the best epoch on the "
         "validation images.",
     ]
     if any(run.resumed for run in runs):
-        lines.append("Trainings marked as resumed were interrupted, and saw other random numbers afterwards.")
+        lines.append("Resumed runs were interrupted; they continued with different random numbers.")
     return lines
 
 
 def _what_was_measured(comparison: Comparison, summaries: Sequence[Summary]) -> list[str]:
     used = frozenset(run.end_to_end for summary in summaries for run in summary.runs)
-    head = _HEADS.get(used, "the NMS-free head for models that have one, else with non-maximum suppression")
+    head = _HEADS.get(
+        used, "the NMS-free head for models that have one, otherwise with non-maximum suppression"
+    )
     counts = count_by_size(comparison.truth)
     objects = ", ".join(f"{count} {size}" for size, count in counts.items())
     lines = [
-        f"AP is COCO's, averaged over IoU 0.50 to 0.95 (AP50: 0.50 only), with up to 300 detections a "
+        "AP is COCO's, averaged over IoU 0.50 to 0.95 (AP50: 0.50 only), with up to 300 detections per "
         f"image, on {len(comparison.truth['images'])} validation images with {objects} objects. Small is "
         "up to 32², tiny up to 16², large from 96² square pixels of the box in the original image. AR small "
-        "is the recall of small objects, averaged over the same IoU.",
+        "is the recall of small objects, averaged over the same IoU thresholds.",
         f"Predictions, operations and latency are those of {head}.",
-        "Parameters, GFLOPs and latency belong to the fused network. Latency is the median of forward passes "
-        f"on one image on {summaries[0].cost.machine}, without pre- and post-processing, on one thread where "
-        "it runs on a CPU; the models take turns, and the ratio is the median of the ratios to the baseline "
-        "within a turn.",
+        "Parameters, GFLOPs and latency are those of the fused network. Latency is the median forward pass "
+        f"of one image on {summaries[0].cost.machine}, without pre- and post-processing, on one thread if it "
+        "is a CPU. The models take turns; the ratio is the median of the ratios to the baseline in the same "
+        "turn.",
     ]
     if rare := [f"AP {size} on {count}" for size, count in counts.items() if 0 < count < _FEW]:
-        lines.append(f"{' and '.join(rare)} objects rests on too few to say much.")
+        lines.append(f"{' and '.join(rare)} objects is unreliable: there are too few of them.")
     return lines
 
 
 def _what_it_cannot_tell(summaries: Sequence[Summary], test: SequentialTest | None) -> list[str]:
     return [
         _what_the_intervals_mean(summaries, test.confidence if test else CONFIDENCE),
-        *([_how_trainings_ended(test)] if test else []),
-        "The seeds vary initialisation, order and augmentation; they say nothing about how other images "
-        "than these would have turned out.",
-        "A gain may also be had in other ways. Name such controls beside your model to find out: a larger "
-        "stock model of as many GFLOPs, a P2 head (yolo26n-p2.yaml), or larger images at the same latency "
+        *([_how_runs_ended(test)] if test else []),
+        "The seeds vary initialization, order and augmentation; they do not show how the models would "
+        "compare on other images.",
+        "Other changes may bring the same gain. To find out, add them to the comparison as controls: a "
+        "larger stock model of equal GFLOPs, a P2 head (yolo26n-p2.yaml), or larger images at equal latency "
         "(yolo26n.yaml@416).",
     ]
 
 
-def _how_trainings_ended(test: SequentialTest) -> str:
+def _how_runs_ended(test: SequentialTest) -> str:
     return (
-        f"The trainings of a model ended early once the interval of its {_HEADINGS[test.metric]} left out "
-        f"zero or held nothing beyond ±{test.margin:g}. It was looked at after each seed from the second on, "
-        f"so every interval here has the confidence {_percent(test.confidence)} (Bonferroni's correction for "
-        f"{test.seeds - 1} looks): the chance that all looks hold the true difference is {CONFIDENCE:.0%}."
+        f"The runs of a model ended early once the interval of its {_HEADINGS[test.metric]} excluded zero or "
+        f"lay within ±{test.margin:g}. This was tested after each seed from the second on, so every interval "
+        f"here has the confidence {_percent(test.confidence)} (Bonferroni correction for {test.seeds - 1} "
+        f"tests): with probability {CONFIDENCE:.0%} the true difference lies within all these intervals."
     )
 
 
@@ -246,14 +252,14 @@ def _what_the_intervals_mean(summaries: Sequence[Summary], confidence: float) ->
     ]
     if not widths:
         return (
-            "One seed gives no interval: two trainings of the same model with different seeds also differ, "
-            "and nothing here says by how much. Five seeds or more make a fair test."
+            "One seed gives no interval: two runs of the same model with different seeds also differ, by an "
+            "unknown amount. Five seeds or more make a fair test."
         )
     seeds = max(len(summary.runs) for summary in summaries)
     widest = {heading: max(width for width, other in widths if other == heading) for _, heading in widths}
     blind_spots = ", ".join(f"{width:.3f} in {heading}" for heading, width in widest.items())
     return (
-        f"Intervals are Student's over {seeds} paired seeds, {_percent(confidence)} each; of {len(widths)} "
-        f"such intervals about {(1 - confidence) * len(widths):.1f} leave out zero by chance alone. True "
-        f"differences smaller than about {blind_spots} cannot be told from chance with these seeds."
+        f"The intervals are Student's t over {seeds} paired seeds at {_percent(confidence)} confidence; of "
+        f"{len(widths)} such intervals about {(1 - confidence) * len(widths):.1f} exclude zero by chance "
+        f"alone. True differences below about {blind_spots} cannot be distinguished from chance."
     )

@@ -1,4 +1,4 @@
-"""One training of a comparison, and what is measured of it."""
+"""Train and evaluate one model with one seed."""
 
 import dataclasses
 import hashlib
@@ -29,24 +29,23 @@ __all__ = [
 ]
 
 Example = dict[str, list[list[float]]]
-"""Image file to boxes: left, top, right, bottom in pixels of the image, class, score."""
+"""Boxes by image file: left, top, right, bottom in pixels of the image, class, score."""
 
 
 @dataclass(frozen=True)
 class Budget:
-    """What all trainings of a comparison have in common, so that only the model and the seed differ.
+    """The settings that all runs of a comparison share; only the model and the seed differ.
 
     Attributes:
         data: The data.yaml.
-        weights: Weights that every model built from a YAML starts from, as far as they fit; None starts at
-            random.
-        epochs: Number of epochs; there is no early stop.
+        weights: Weights that models built from a YAML start from, as far as they fit; None starts at random.
+        epochs: Number of epochs; there is no early stopping.
         imgsz: Side of the training images in pixels.
-        batch: Images a step.
-        optimizer: An optimizer that ultralytics knows. ``auto`` chooses by the size of the data set and the
+        batch: Images per step.
+        optimizer: Ultralytics' name of an optimizer. ``auto`` chooses by the sizes of the dataset and the
             number of epochs, so it chooses the same for every model.
-        lr0: Initial learning rate; ``auto`` chooses its own.
-        workers: Processes that load images; ultralytics uses none on a CPU.
+        lr0: Initial learning rate; the optimizer ``auto`` chooses its own.
+        workers: Processes that load images; Ultralytics uses none on a CPU.
     """
 
     data: str
@@ -61,13 +60,13 @@ class Budget:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A model that takes part.
+    """A model in the comparison.
 
     Attributes:
-        name: What the report calls it.
+        name: Its name in the report.
         source: The YAML name or weights file.
         imgsz: Side of its images in pixels.
-        digest: SHA-256 of what the source held, to notice when it has changed between two calls.
+        digest: SHA-256 of the source's contents, to detect changes between two calls.
     """
 
     name: str
@@ -78,18 +77,18 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Run:
-    """One finished training.
+    """One finished training run.
 
     Attributes:
         model: Name of the candidate.
-        seed: The seed that its pairs have in common.
+        seed: The seed, which pairs it with the runs of other models.
         metrics: A value in [0, 1] for each of ``accuracy.METRICS``; NaN where there is no such object.
-        seconds: How long it took from the start, or from the last time it was taken up again.
-        resumed: Whether it was interrupted and taken up again.
-        optimizer: The optimizer that was used, and its initial learning rate.
+        seconds: Duration since the start, or since it was last resumed.
+        resumed: Whether it was interrupted and resumed.
+        optimizer: The optimizer and its initial learning rate.
         end_to_end: Whether the NMS-free head made the predictions.
         examples: Detections of some images, with a score of at least 0.25.
-        versions: Software that matters for repeating it.
+        versions: Versions of the packages that determine the result.
     """
 
     model: str
@@ -103,27 +102,27 @@ class Run:
     versions: dict[str, str]
 
     def save(self, file: Path) -> None:
-        """Record it; the file appears whole or not at all."""
+        """Write the run to a JSON file atomically."""
         write_json(file, dataclasses.asdict(self))
 
     @classmethod
     def load(cls, file: Path) -> "Run":
-        """Read a record back; what earlier versions did not measure is NaN."""
+        """Read a run from a JSON file; metrics that earlier versions did not measure are NaN."""
         content = json.loads(file.read_text())
         return cls(**content | {"metrics": dict.fromkeys(METRICS, math.nan) | content["metrics"]})
 
 
 def write_json(file: Path, content: Mapping[str, Any]) -> None:
-    """Write a JSON file that appears whole or not at all."""
+    """Write a JSON file atomically."""
     with replacing(file, parents=True) as temporary:
         temporary.write_text(json.dumps(content, indent=1))
 
 
 def load_detector(source: str | Path) -> Any:
-    """Load an ultralytics detection model from a YAML name or a weights file.
+    """Load an Ultralytics detection model from a YAML name or a weights file.
 
     Raises:
-        InputError: If there is no such model, or it is not for detection.
+        InputError: There is no such model, or it is not for detection.
     """
     from ultralytics import YOLO
 
@@ -136,37 +135,36 @@ def load_detector(source: str | Path) -> Any:
         raise InputError(f"The model {source} cannot be loaded: {reason}.") from error
     if model.task != "detect":
         raise InputError(
-            f"{source} is a model for the task {model.task}; only detection models can be compared."
+            f"{source} is a model for the task {model.task}: only detection models can be compared."
         )
     return model
 
 
 def find_candidate(specification: str, imgsz: int) -> Candidate:
-    """Understand how a user names a model.
+    """Parse a model specification.
 
     Args:
-        specification: A YAML name or a weights file; ``@416`` at its end gives it images of that side in
-            pixels.
-        imgsz: The side where nothing else is said.
+        specification: A YAML name or a weights file; the suffix ``@416`` sets its image size in pixels.
+        imgsz: The image size in pixels without such a suffix.
 
     Raises:
-        InputError: As :func:`load_detector`.
+        InputError: As for :func:`load_detector`.
     """
     source, _, side = specification.rpartition("@")
     if not (source and side.isdecimal()):
         source, side = specification, str(imgsz)
     path = Path(source)
-    # Ultralytics calls every result best.pt or last.pt: there the name of the training says more.
+    # Ultralytics calls every result best.pt or last.pt: the folder name says more.
     training = f"{path.parents[1].name}-" if path.stem in {"best", "last"} and len(path.parents) > 2 else ""
     name = training + path.stem + (f"@{side}" if int(side) != imgsz else "")
     return Candidate(name, source, int(side), digest_model(source))
 
 
 def digest_model(source: str) -> str:
-    """SHA-256 of a weights file, or of the layers that a YAML name stands for.
+    """Return the SHA-256 of a weights file, or of the layers of a model YAML.
 
     Raises:
-        InputError: As :func:`load_detector`.
+        InputError: As for :func:`load_detector`.
     """
     model = load_detector(source)
     if model.ckpt_path:
@@ -175,25 +173,25 @@ def digest_model(source: str) -> str:
 
 
 def digest(content: Any) -> str:
-    """SHA-256 of something made of plain Python values."""
+    """Return the SHA-256 of plain Python values."""
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def train(
     candidate: Candidate, seed: int, budget: Budget, data: Path, folder: Path, device: str | None
 ) -> None:
-    """Train a candidate; go on where an earlier call was interrupted.
+    """Train a candidate, or resume an interrupted run.
 
-    The weights of the last epoch, averaged over the steps, end up in ``folder/weights/last.pt``. The
-    validation images are not looked at on the way, so nothing is chosen by them.
+    The EMA weights of the last epoch are written to ``folder/weights/last.pt``. The validation images are not
+    used during training, so nothing is selected by them.
 
     Args:
-        candidate: What to train.
-        seed: Of its initialisation and of the order and augmentation of the images.
-        budget: What it shares with the others.
+        candidate: The model.
+        seed: Seed of the initialization and of the order and augmentation of the images.
+        budget: The settings shared by all runs.
         data: A data.yaml with absolute paths.
-        folder: Where ultralytics puts its results.
-        device: As ultralytics names devices; None lets it choose.
+        folder: Ultralytics' output folder.
+        device: Ultralytics' name of a device; None lets it choose.
     """
     last = folder / "weights" / "last.pt"
     match _last_epoch(last):
@@ -204,17 +202,17 @@ def train(
 
 
 def _last_epoch(last: Path) -> int | None:
-    """The epoch after which a checkpoint was written, from 0; -1: training has ended; None: no checkpoint."""
+    """Return the epoch of a checkpoint, from 0; −1 after the end of training, None without a checkpoint."""
     try:
         return int(torch.load(last, map_location="cpu", weights_only=False)["epoch"])
-    except Exception:  # no file, or one that was cut off while it was written: start over
+    except Exception:  # no file, or a truncated one: start over
         return None
 
 
 def _train_from_the_start(
     candidate: Candidate, seed: int, budget: Budget, data: Path, folder: Path, device: str | None
 ) -> None:
-    torch.manual_seed(seed)  # what the start weights leave random is drawn here, before ultralytics seeds
+    torch.manual_seed(seed)  # weights are initialized here, before Ultralytics sets its seed
     model = load_detector(candidate.source)
     if budget.weights and Path(candidate.source).suffix != ".pt":
         model.load(budget.weights)
@@ -246,35 +244,35 @@ def evaluate(
     device: str | None,
     truth: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Measure a trained candidate on the validation images.
+    """Evaluate a trained candidate on the validation images.
 
     Args:
-        candidate: What was trained.
-        budget: What it shares with the others.
+        candidate: The model.
+        budget: The settings shared by all runs.
         data: A data.yaml with absolute paths.
-        folder: As in :func:`train`.
-        device: As in :func:`train`.
+        folder: As for :func:`train`.
+        device: As for :func:`train`.
         truth: The labels as a COCO annotation dictionary.
 
     Returns:
-        The fields of :class:`Run` that only the measurement knows.
+        The fields of :class:`Run` that the evaluation determines.
 
     Raises:
-        InputError: If ultralytics had to make the batch smaller because the memory did not suffice.
+        InputError: Ultralytics reduced the batch size for lack of memory.
     """
     model = load_detector(folder / "weights" / "last.pt")
     settings = model.ckpt["train_args"]
     if settings["batch"] != budget.batch:
         raise InputError(
-            f"{candidate.name} did not fit into memory with batches of {budget.batch}, so the comparison "
-            f"would not be fair: start again with --batch {settings['batch']} in another folder."
+            f"{candidate.name} did not fit into memory at batch size {budget.batch}, so the comparison would "
+            f"not be fair: start again in another folder with --batch {settings['batch']}."
         )
     seen: dict[str, Any] = {}
     model.add_callback("on_val_end", lambda validator: seen.update(_read_predictions(validator, truth)))
     model.val(
         data=str(data),
         imgsz=candidate.imgsz,
-        batch=1,  # ultralytics' suppression gives up on what is left of a batch when it takes long
+        batch=1,  # Ultralytics' NMS has a time limit per batch and drops the rest
         workers=budget.workers,
         device=device,
         save_json=True,
@@ -294,8 +292,8 @@ def evaluate(
 
 
 def _read_predictions(validator: Any, truth: Mapping[str, Any]) -> dict[str, Any]:
-    """Take the predictions, as COCO results that fit the ground truth, out of ultralytics' validator."""
-    validator.args.save_json = False  # keep it from writing and evaluating them itself
+    """Read the predictions from Ultralytics' validator as COCO results that match the ground truth."""
+    validator.args.save_json = False  # so that it neither writes nor evaluates them itself
     image_ids = {image_key(image["file_name"]): image["id"] for image in truth["images"]}
     detections = [
         {
@@ -310,7 +308,7 @@ def _read_predictions(validator: Any, truth: Mapping[str, Any]) -> dict[str, Any
 
 
 def _examples(truth: Mapping[str, Any], detections: list[dict[str, Any]], count: int = 3) -> Example:
-    """The confident detections of images taken evenly from the list, without looking at the results."""
+    """Return the confident detections of images at equal distances in the list, whatever their results."""
     images = truth["images"]
     chosen = {
         images[index]["id"]: images[index] for index in {len(images) * i // count for i in range(count)}
