@@ -11,10 +11,10 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
+from convattn.bench.timing import ratio, time_in_turns
 from convattn.layers import ConvFFN, LargeKernel
 from convattn.ops import FeedForwardWeights, conv_attention, feed_forward, window_attention
 from convattn.ops.cpu.library import library
-from convattn.timing import ratio, time_in_turns
 
 
 def compare(name: str, rounds: int, sides: dict[str, Callable[[], object]]) -> None:

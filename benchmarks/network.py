@@ -1,6 +1,6 @@
-"""How far the forms of a network are from its definition: torch's operations, attention in its naive form.
+"""How far the variants of a network are from its definition in torch's operations with naive attention.
 
-    python benchmarks/network.py [--network esc] [--scale 4] [--size 128] [--forms ours bf16 flex ...]
+    python benchmarks/network.py [--network esc] [--scale 4] [--size 128] [--variants ours bf16 flex ...]
 
 All have the same weights, those that start at zero moved from there, so that every layer takes part.
 ``convattn bench networks`` measures their time and memory.
@@ -12,10 +12,10 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from convattn.bench.candidates import FORMS, OURS, Form
+from convattn.bench.variants import DEFAULT, VARIANTS, Variant
 from convattn.models.registry import build
 
-NAMED = {"ours": OURS} | FORMS
+NAMED = {"ours": DEFAULT} | VARIANTS
 
 
 def network_and_image(name: str, scale: int, size: int) -> tuple[nn.Module, Tensor]:
@@ -27,11 +27,11 @@ def network_and_image(name: str, scale: int, size: int) -> tuple[nn.Module, Tens
 
 
 @torch.inference_mode()
-def result(network: nn.Module, x: Tensor, form: Form) -> Tensor:
+def result(network: nn.Module, x: Tensor, variant: Variant) -> Tensor:
     network = copy.deepcopy(network)
-    form.apply(network)
-    with form.active(), torch.autocast("cpu", form.dtype, enabled=form.dtype is not None):
-        made = form.runner(network, x)()
+    variant.apply(network)
+    with variant.active(), torch.autocast("cpu", variant.dtype, enabled=variant.dtype is not None):
+        made = variant.runner(network, x)()
     return made if isinstance(made, Tensor) else torch.from_numpy(made[0])
 
 
@@ -42,13 +42,13 @@ def main() -> None:
     parser.add_argument("--network", default="esc")
     parser.add_argument("--scale", type=int, default=4)
     parser.add_argument("--size", type=int, default=128)
-    parser.add_argument("--forms", nargs="+", choices=NAMED, default=["ours", "bf16"])
+    parser.add_argument("--variants", nargs="+", choices=NAMED, default=["ours", "bf16"])
     options = parser.parse_args()
     network, x = network_and_image(options.network, options.scale, options.size)
-    expected = result(network, x, FORMS["naive"])
+    expected = result(network, x, VARIANTS["naive"])
     peak = expected.max() - expected.min()
     print(f"{options.network} ×{options.scale} on {options.size}×{options.size}, results {peak:.3g} wide:")
-    for name in options.forms:
+    for name in options.variants:
         difference = (result(network, x, NAMED[name]) - expected).abs()
         psnr = 20 * torch.log10(peak / difference.square().mean().sqrt())
         print(f"{name:14} differs by {difference.max():.1e} at most, PSNR {psnr:.1f} dB")

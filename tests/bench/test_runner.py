@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from convattn.bench import Case, Measurement, Setting, Side, measure, memory, rows
-from convattn.bench.networks import OTHERS, network_side
+from convattn.bench import Candidate, Case, Measurement, Setting, measure, memory, rows
+from convattn.bench.networks import OTHERS, network_candidate
 from convattn.bench.runner import count
 
 
@@ -22,13 +22,13 @@ class _Broken(nn.Module):
         raise RuntimeError("no such luck\nand a trace")
 
 
-def _side(name: str = "a", pixels: int = 100, build: type[nn.Module] = nn.Identity) -> Side:
-    return Side(name, build, (1, 3, 10, 10), pixels)
+def _candidate(name: str = "a", pixels: int = 100, build: type[nn.Module] = nn.Identity) -> Candidate:
+    return Candidate(name, build, (1, 3, 10, 10), pixels)
 
 
 def test_figures_of_a_measurement() -> None:
-    first = Measurement(_side(), np.array([4.0, 2.0, 3.0]), memory=3000)
-    other = Measurement(_side(pixels=200), np.array([2.0, 1.0, 1.0]), memory=2000)
+    first = Measurement(_candidate(), np.array([4.0, 2.0, 3.0]), memory=3000)
+    other = Measurement(_candidate(pixels=200), np.array([2.0, 1.0, 1.0]), memory=2000)
     assert first.latency == 3
     assert first.quartiles == (2.5, 3.5)
     assert other.throughput == 200
@@ -38,32 +38,32 @@ def test_figures_of_a_measurement() -> None:
 
 
 def test_memory_is_the_growth_of_a_process_of_its_own() -> None:
-    grown = memory.peak(_side(build=_Hungry), Setting())
+    grown = memory.peak(_candidate(build=_Hungry), Setting())
     assert grown is not None
     assert 64e6 < grown < 100e6
 
 
 def test_a_side_that_fails_is_told_and_the_others_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "peak", lambda side, setting: 1000)
-    case = Case("case", [_side("broken", build=_Broken), _side("whole")])
+    case = Case("case", [_candidate("broken", build=_Broken), _candidate("whole")])
     broken, whole = measure(case, Setting(), 2)
     assert broken.failure == "no such luck"
     assert len(whole.seconds) == 2
     first, second = rows(case, [broken, whole])
     assert first["latency_ms"] is None
-    assert second["times_as_fast"] is None
+    assert second["speedup"] is None
     assert second["latency_ms"] >= 0
 
 
 def test_counts_convolutions() -> None:
-    side = Side("convolution", partial(nn.Conv2d, 4, 8, 3, padding=1), (1, 4, 10, 20), 200)
-    assert count(side) == (200 * 4 * 8 * 9, 4 * 8 * 9 + 8)
+    candidate = Candidate("convolution", partial(nn.Conv2d, 4, 8, 3, padding=1), (1, 4, 10, 20), 200)
+    assert count(candidate) == (200 * 4 * 8 * 9, 4 * 8 * 9 + 8)
 
 
 @pytest.mark.parametrize("name", ["esc", "esc-light", "esc@flex", "esc-nano"])
 def test_every_form_of_a_network_has_the_same_count(name: str) -> None:
-    assert count(network_side(name, 4, 64, 32)) == count(
-        network_side(f"{name.split('@')[0]}@naive", 4, 64, 32)
+    assert count(network_candidate(name, 4, 64, 32)) == count(
+        network_candidate(f"{name.split('@')[0]}@naive", 4, 64, 32)
     )
 
 
@@ -81,6 +81,6 @@ def test_every_form_of_a_network_has_the_same_count(name: str) -> None:
 def test_counts_are_those_of_the_paper(name: str, gmacs: float, parameters: float) -> None:
     if name in OTHERS:
         pytest.importorskip("spandrel")
-    counted, weights = count(network_side(name, 4, 320, 180))
+    counted, weights = count(network_candidate(name, 4, 320, 180))
     assert counted == pytest.approx(gmacs * 1e9, rel=0.02)
     assert weights == pytest.approx(parameters, rel=0.02)

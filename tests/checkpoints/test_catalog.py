@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from convattn import from_pretrained
-from convattn.bench.networks import OTHERS, network_side
+from convattn.bench.networks import OTHERS, network_candidate
 from convattn.bench.runner import count
 from convattn.checkpoints import catalog, hub
 from convattn.checkpoints.catalog import Availability
@@ -79,7 +79,7 @@ def test_parameters_of_networks_that_spandrel_builds() -> None:
         assert sum(parameter.numel() for parameter in network.parameters()) == weights.parameters, name
     assert "swinir-light" in OTHERS
     for scale, weights in catalog.models()["swinir-light"].weights.items():
-        assert count(network_side("swinir-light", scale or 0, 16, 16))[1] == weights.parameters
+        assert count(network_candidate("swinir-light", scale or 0, 16, 16))[1] == weights.parameters
 
 
 def test_a_model_in_the_cache_is_loaded_by_name(esc_light: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,22 +17,22 @@ def bench(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @pytest.fixture
 def _same_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Instead of a process for each side."""
+    """Instead of a process for each candidate."""
     monkeypatch.setattr(memory, "peak", lambda side, setting: 1000)
 
 
 def test_a_table_a_csv_and_a_plot(bench: Callable[..., Any], tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     table, plot = tmp_path / "table.csv", tmp_path / "plot.png"
-    sides = ("attention", "--quick", "--size", "64x40", "--sides", "naive,sdpa")
-    status, out, _ = bench(*sides, "--csv", table, "--plot", plot)
+    candidates = ("attention", "--quick", "--size", "64x40", "--candidates", "naive,sdpa")
+    status, out, _ = bench(*candidates, "--csv", table, "--plot", plot)
     assert status == 0
     assert "window attention, 32×32 pixels" in out
     assert "convattn bench attention --quick" in out
     naive, sdpa = csv.DictReader(table.read_text(encoding="utf-8").splitlines())
     assert (naive["name"], sdpa["name"]) == ("naive", "sdpa")
-    assert float(naive["times_as_fast"]) == float(naive["times_less_memory"]) == 1
-    assert float(sdpa["times_less_memory"]) > 1
+    assert float(naive["speedup"]) == float(naive["memory_divisor"]) == 1
+    assert float(sdpa["memory_divisor"]) > 1
     assert float(naive["gmacs"]) == float(sdpa["gmacs"]) > 0
     assert naive["input"] == "1x64x40x64"
     assert naive["rounds"] == "3"
@@ -47,17 +47,17 @@ def test_a_table_a_csv_and_a_plot(bench: Callable[..., Any], tmp_path: Path) -> 
     [
         (["conv-attention", "--size", "40"], ["torch", "ours", "attention"]),
         (
-            ["networks", "--size", "96x64", "--sides", "esc-nano,esc-nano@naive"],
+            ["networks", "--size", "96x64", "--candidates", "esc-nano,esc-nano@naive"],
             ["esc-nano", "esc-nano@naive"],
         ),
-        (["networks", "--size", "32", "--scale", "2", "--sides", "safmn, span"], ["safmn", "span"]),
+        (["networks", "--size", "32", "--scale", "2", "--candidates", "safmn, span"], ["safmn", "span"]),
         (
-            ["networks", "--size", "64", "--sides", "esc-nano@bf16,esc-nano@sdpa"],
+            ["networks", "--size", "64", "--candidates", "esc-nano@bf16,esc-nano@sdpa"],
             ["esc-nano@bf16", "esc-nano@sdpa"],
         ),
-        (["scaling", "--quick", "--sides", "esc-nano"], ["64×64", "128×128"]),
+        (["scaling", "--quick", "--candidates", "esc-nano"], ["64×64", "128×128"]),
         (
-            ["detector", "--size", "64x32", "--sides", "yolo26n,yolo26n-C3k2_ESC"],
+            ["detector", "--size", "64x32", "--candidates", "yolo26n,yolo26n-C3k2_ESC"],
             ["yolo26n", "yolo26n-C3k2_ESC"],
         ),
     ],
@@ -86,16 +86,19 @@ def test_every_subject(
     ("arguments", "message"),
     [
         (
-            ["networks", "--sides", "esc,swinir"],
+            ["networks", "--candidates", "esc,swinir"],
             "There is no network named 'swinir' to measure; there are esc, ",
         ),
-        (["networks", "--sides", "esc@quick"], "There is no network named 'esc@quick'"),
-        (["attention", "--sides", "triton"], "There is no side 'triton' here to measure; there are naive"),
+        (["networks", "--candidates", "esc@quick"], "There is no network named 'esc@quick'"),
+        (
+            ["attention", "--candidates", "triton"],
+            "There is no candidate 'triton' here to measure; there are naive",
+        ),
         (["networks", "--size", "0"], "0 is no size"),
         (["networks", "--size", "wide"], "wide is no size"),
         (["networks", "--size", "1281x720"], "cannot be the result of a network of scale 4"),
         (["detector", "--size", "100"], "multiples of 32"),
-        (["detector", "--sides", "yolo99z"], "yolo99z.yaml cannot be loaded"),
+        (["detector", "--candidates", "yolo99z"], "yolo99z.yaml cannot be loaded"),
         (["attention", "--precision", "fp8"], "There is no precision fp8"),
         (["attention", "--csv", "nowhere/table.csv"], "nowhere/table.csv cannot be written"),
         (["attention", "--csv", "."], ". cannot be written: it is a folder"),
@@ -127,7 +130,7 @@ def test_no_gpu_is_one_sentence(command: Callable[..., Any]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "module", "extra"),
     [
-        (["networks", "--sides", "safmn"], "spandrel", "bench"),
+        (["networks", "--candidates", "safmn"], "spandrel", "bench"),
         (["detector"], "ultralytics", "yolo"),
         (["attention", "--plot", "plot.png"], "matplotlib", "bench"),
     ],

@@ -1,16 +1,17 @@
-"""What layers and networks cost: time, memory and arithmetic, measured in turns on the device at hand."""
+"""Benchmarks of layers, networks and detectors: time, memory and arithmetic on this machine."""
 
 from convattn.bench.report import describe, rows, tables, write_csv, write_plot
-from convattn.bench.runner import Case, Measurement, Setting, Side, measure
+from convattn.bench.runner import Measurement, measure
+from convattn.bench.spec import Candidate, Case, Setting
 from convattn.bench.suites import SUITES, Plan
 
 __all__ = [
     "SUITES",
+    "Candidate",
     "Case",
     "Measurement",
     "Plan",
     "Setting",
-    "Side",
     "describe",
     "measure",
     "rows",

@@ -1,7 +1,7 @@
-"""The peak of memory that a forward pass takes.
+"""Peak memory of a forward pass.
 
-On a CPU only a fresh process can tell: ``python -m convattn.bench.memory`` reads a pickled side and its
-setting, and prints how many bytes the process grew by, or why it failed.
+On a CPU it is measured in a fresh process: ``python -m convattn.bench.memory`` reads a pickled candidate and
+setting, and prints by how many bytes the process grew, or why it failed.
 """
 
 import gc
@@ -18,24 +18,24 @@ import psutil
 import torch
 
 if TYPE_CHECKING:
-    from convattn.bench.runner import Setting, Side
+    from convattn.bench.spec import Candidate, Setting
 
 __all__ = ["peak"]
 
-_SMALL = 64  # pixels a side of what is computed first
+_SMALL = 64  # pixels a side of the warm-up input
 
 
-def peak(side: "Side", setting: "Setting") -> int | None:
-    """Bytes beside weights and input, or None on devices that do not tell.
+def peak(candidate: "Candidate", setting: "Setting") -> int | None:
+    """Return the peak in bytes without weights and input, or None on devices that do not report it.
 
     Raises:
-        RuntimeError: The side cannot be run; the message says why.
+        RuntimeError: The candidate cannot be run; the message says why.
     """
     if setting.device == "cpu":
-        return _in_own_process(side, setting)
+        return _in_own_process(candidate, setting)
     if not setting.device.startswith("cuda"):
         return None
-    forward = side.prepare(setting)
+    forward = candidate.prepare(setting)
     forward()
     torch.cuda.reset_peak_memory_stats(setting.device)
     before = torch.cuda.memory_allocated(setting.device)
@@ -43,25 +43,25 @@ def peak(side: "Side", setting: "Setting") -> int | None:
     return torch.cuda.max_memory_allocated(setting.device) - before
 
 
-def _in_own_process(side: "Side", setting: "Setting") -> int:
+def _in_own_process(candidate: "Candidate", setting: "Setting") -> int:
     command = [sys.executable, "-m", __name__]
     child = subprocess.run(
-        command, input=pickle.dumps((side, setting)), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        command, input=pickle.dumps((candidate, setting)), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     )
     if child.returncode:
-        raise RuntimeError("Its process was ended, as happens where memory runs out")
+        raise RuntimeError("The process was killed, as happens if memory runs out")
     grown, failure = json.loads(child.stdout.splitlines()[-1])
     if failure:
         raise RuntimeError(failure)
     return grown
 
 
-def _growth(side: "Side", setting: "Setting") -> int:
-    """How many bytes this process takes for a forward pass, at most."""
-    small = (*side.shape[:2], *(min(length, _SMALL) for length in side.shape[2:]))
-    replace(side, shape=small).prepare(setting)()  # loads code and libraries, which stay
-    forward = side.prepare(setting)
-    if side.form.compiles:  # which takes memory of its own
+def _growth(candidate: "Candidate", setting: "Setting") -> int:
+    """Return how many bytes this process takes for a forward pass."""
+    small = (*candidate.shape[:2], *(min(length, _SMALL) for length in candidate.shape[2:]))
+    replace(candidate, shape=small).prepare(setting)()  # loads code and libraries, which stay
+    forward = candidate.prepare(setting)
+    if candidate.variant.compiles:  # which takes memory of its own
         forward()
     _forget_peak()
     before = psutil.Process().memory_info().rss
@@ -70,7 +70,7 @@ def _growth(side: "Side", setting: "Setting") -> int:
 
 
 def _forget_peak() -> None:
-    """Start a new peak from what the process takes now, where the system can."""
+    """Reset the peak to the current memory, if the system can."""
     import ctypes
 
     gc.collect()
@@ -80,8 +80,8 @@ def _forget_peak() -> None:
 
 
 def _peak_so_far() -> int:
-    """The most bytes of memory that this process has held."""
-    with suppress(OSError):  # on Linux getrusage also knows of the process that started this one
+    """Return the peak memory of this process in bytes."""
+    with suppress(OSError):  # on Linux, getrusage includes the parent process
         lines = Path("/proc/self/status").read_text().splitlines()
         return next(1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
     if sys.platform == "win32":

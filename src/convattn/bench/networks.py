@@ -1,4 +1,4 @@
-"""The networks that are compared: ours, and other people's as spandrel builds them, untrained."""
+"""The networks to compare: convattn's, and others that spandrel builds, untrained."""
 
 import importlib
 import warnings
@@ -9,13 +9,13 @@ from typing import Any
 
 from torch import nn
 
-from convattn.bench.candidates import FORMS, OURS
-from convattn.bench.runner import Side
+from convattn.bench.spec import Candidate
+from convattn.bench.variants import DEFAULT, VARIANTS
 from convattn.errors import InputError
 from convattn.models import registry
 from convattn.models.registry import NETWORKS
 
-__all__ = ["OTHERS", "network_side"]
+__all__ = ["OTHERS", "network_candidate"]
 
 OTHERS: dict[str, tuple[str, Callable[[int], dict[str, Any]]]] = {
     "swinir-light": (
@@ -76,25 +76,25 @@ OTHERS: dict[str, tuple[str, Callable[[int], dict[str, Any]]]] = {
 """Name to spandrel's architecture and, for a scale, its hyper-parameters in the paper's lightweight form."""
 
 
-def network_side(
+def network_candidate(
     name: str, scale: int, width: int, height: int, *, device: str = "cpu", label: str | None = None
-) -> Side:
-    """A network on an image of the given size.
+) -> Candidate:
+    """Return a network with an image of the given size as a candidate.
 
     Args:
-        name: A key of :data:`OTHERS`, or of :data:`NETWORKS` with or without a key of :data:`FORMS`, as
+        name: A key of :data:`OTHERS`, or of :data:`NETWORKS` with or without a key of :data:`VARIANTS`, as
             ``esc@naive``.
         scale: How many times larger the result is.
         width: Of the image.
         height: Of the image.
-        device: Where it shall run.
-        label: What the side is called instead.
+        device: Where it runs.
+        label: Its name in tables, if not its own.
 
     Raises:
         InputError: There is no such network here.
     """
-    base, at, form = name.partition("@")
-    forms = [form for form in FORMS if FORMS[form].is_available(device)]
+    base, at, variant = name.partition("@")
+    variants = [variant for variant in VARIANTS if VARIANTS[variant].is_available(device)]
     if base in OTHERS and not at:
         if not find_spec("spandrel"):
             raise InputError(
@@ -102,20 +102,22 @@ def network_side(
                 f"from {', '.join(NETWORKS)}."
             )
         build: Callable[[], nn.Module] = partial(_other, name, scale)
-    elif base in NETWORKS and (form in forms or not at):
+    elif base in NETWORKS and (variant in variants or not at):
         build = partial(registry.build, base, scale)
     else:
         raise InputError(
             f"There is no network named {name!r} to measure; there are {', '.join((*NETWORKS, *OTHERS))}, "
-            f"and ours in the forms {', '.join(forms)}, as esc@naive."
+            f"and convattn's in the variants {', '.join(variants)}, as esc@naive."
         )
     pixels = scale**2 * width * height
-    return Side(label or name, build, (1, 3, height, width), pixels, FORMS[form] if at else OURS)
+    return Candidate(
+        label or name, build, (1, 3, height, width), pixels, VARIANTS[variant] if at else DEFAULT
+    )
 
 
 def _other(name: str, scale: int) -> nn.Module:
     architecture, hyper_parameters = OTHERS[name]
     module = importlib.import_module(f"spandrel.architectures.{architecture}")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # words to its authors
+        warnings.simplefilter("ignore")  # architectures warn of their own code
         return getattr(module, architecture)(**hyper_parameters(scale))

@@ -1,4 +1,4 @@
-"""Measurements as tables, CSV and an image."""
+"""Measurements as tables, CSV and plots."""
 
 import csv
 import math
@@ -14,7 +14,8 @@ import torch
 from rich.markup import escape
 from rich.table import Table
 
-from convattn.bench.runner import Case, Measurement, Setting
+from convattn.bench.runner import Measurement
+from convattn.bench.spec import Case, Setting
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,9 +27,9 @@ Row = dict[str, Any]
 
 
 def describe(setting: Setting) -> str:
-    """The device, how it is used, and the versions at work."""
+    """Describe the device, how it is used, and the versions."""
     threads = f", {setting.threads} thread{'s' * (setting.threads > 1)}" if setting.device == "cpu" else ""
-    clock = " (processor's time)" if setting.by_processor else ""
+    clock = " (processor time)" if setting.by_processor else ""
     precision = str(setting.dtype).removeprefix("torch.")
     return (
         f"{_name_of(setting.device)}{threads}{clock}, {precision}; convattn {version('convattn')}, "
@@ -37,7 +38,7 @@ def describe(setting: Setting) -> str:
 
 
 def rows(case: Case, measurements: Sequence[Measurement]) -> Iterator[Row]:
-    """The figures of a case, side by side with the first."""
+    """Yield the figures of each candidate of a case, compared with the first."""
     first = measurements[0]
     for measurement in measurements:
         lower, upper = measurement.quartiles
@@ -48,14 +49,14 @@ def rows(case: Case, measurements: Sequence[Measurement]) -> Iterator[Row]:
             "mpx_per_s": measurement.throughput / 1e6,
             "peak_memory_mb": _in(1e6, measurement.memory),
             "gmacs": _in(1e9, measurement.multiply_accumulates),
-            "times_as_fast": measurement.speed(first),
-            "times_less_memory": measurement.memory_divisor(first),
+            "speedup": measurement.speed(first),
+            "memory_divisor": measurement.memory_divisor(first),
         }
         yield {
             "case": case.title,
-            "name": measurement.side.name,
-            "input": "x".join(map(str, measurement.side.shape)),
-            "pixels": measurement.side.pixels,
+            "name": measurement.candidate.name,
+            "input": "x".join(map(str, measurement.candidate.shape)),
+            "pixels": measurement.candidate.pixels,
             "rounds": len(measurement.seconds),
             **{name: None if math.isnan(value) else value for name, value in figures.items()},
             "parameters": measurement.parameters,
@@ -64,11 +65,11 @@ def rows(case: Case, measurements: Sequence[Measurement]) -> Iterator[Row]:
 
 
 def tables(rows: Iterable[Row]) -> Iterator[Table]:
-    """A table for each case; the last columns compare with its first side, pixel for pixel."""
+    """Yield a table for each case; the last columns compare with its first candidate, for each pixel."""
     for title, members in groupby(rows, lambda row: row["case"]):
         table = Table("", title=title, title_justify="left", title_style="bold")
         headings = "latency (ms)", "middle half", "Mpx/s", "memory (MB)", "GMACs", "parameters"
-        for heading in (*headings, "times as fast", "times less memory"):
+        for heading in (*headings, "speed-up ×", "memory ÷"):
             table.add_column(heading, justify="right")
         for row in members:
             if row["failure"]:
@@ -82,13 +83,13 @@ def tables(rows: Iterable[Row]) -> Iterator[Table]:
                 f"{_short(row['lower_quartile_ms'])}–{_short(row['upper_quartile_ms'])}",
                 *(_short(row[name]) for name in ("mpx_per_s", "peak_memory_mb", "gmacs")),
                 f"{row['parameters']:,}",
-                *(_short(row[name], ".2f") for name in ("times_as_fast", "times_less_memory")),
+                *(_short(row[name], ".2f") for name in ("speedup", "memory_divisor")),
             )
         yield table
 
 
 def write_csv(rows: Sequence[Row], path: Path, **context: str) -> None:
-    """Write every figure, a line for each side.
+    """Write every figure as CSV, a line for each candidate.
 
     Args:
         rows: What was measured.
@@ -102,12 +103,12 @@ def write_csv(rows: Sequence[Row], path: Path, **context: str) -> None:
 
 
 def write_plot(rows: Sequence[Row], path: Path, caption: str) -> None:
-    """Draw latency and memory: bars of sides that do the same, lines where their sizes differ.
+    """Draw latency and memory: bars for candidates of equal size, lines where their sizes differ.
 
     Args:
         rows: What was measured.
         path: The file; its suffix says the format.
-        caption: What stands below.
+        caption: Text below the plot.
     """
     from matplotlib.figure import Figure
 
@@ -129,7 +130,7 @@ def write_plot(rows: Sequence[Row], path: Path, caption: str) -> None:
 
 
 def _draw_bars(axes: "Axes", rows: Sequence[Row], quantity: str, label: str) -> None:
-    """A bar for each side."""
+    """Draw a bar for each candidate."""
     values = [row[quantity] or 0 for row in rows]
     lower, upper = (
         [abs(row[f"{quartile}_quartile_ms"] - row["latency_ms"]) for row in rows]
@@ -144,7 +145,7 @@ def _draw_bars(axes: "Axes", rows: Sequence[Row], quantity: str, label: str) -> 
 
 
 def _draw_lines(axes: "Axes", rows: Sequence[Row], quantity: str, label: str) -> None:
-    """What a pixel costs, a line for each case."""
+    """Draw the cost per pixel, a line for each case."""
     for title, members in groupby(rows, lambda row: row["case"]):
         costs = {
             round(row["pixels"] ** 0.5): 1e6 * (row[quantity] or math.nan) / row["pixels"] for row in members
@@ -164,15 +165,15 @@ def _in(unit: float, value: int | None) -> float:
     return math.nan if value is None else value / unit
 
 
-def _short(value: float | None, form: str = "#.3g") -> str:
-    """As the form says, or the whole part where that has three digits."""
+def _short(value: float | None, spec: str = "#.3g") -> str:
+    """Format a value, as a whole number if that has three digits."""
     if value is None:
         return "–"
-    return f"{value:,.0f}" if value >= 100 else f"{value:{form}}"
+    return f"{value:,.0f}" if value >= 100 else f"{value:{spec}}"
 
 
 def _name_of(device: str) -> str:
-    """What the maker calls the device."""
+    """Return the product name of the device."""
     if device.startswith("cuda"):
         return torch.cuda.get_device_name(device)
     with suppress(OSError, StopIteration):  # Linux

@@ -1,4 +1,4 @@
-"""What can be measured: for each suite, the sides that are set against each other."""
+"""The suites: what is measured, and the candidates of each."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -7,9 +7,9 @@ from importlib.util import find_spec
 
 from torch import Tensor, nn
 
-from convattn.bench.candidates import FORMS, OURS, Form
-from convattn.bench.networks import OTHERS, network_side
-from convattn.bench.runner import Case, Side
+from convattn.bench.networks import OTHERS, network_candidate
+from convattn.bench.spec import Candidate, Case
+from convattn.bench.variants import DEFAULT, VARIANTS, Variant
 from convattn.errors import InputError
 from convattn.layers import ConvAttention, LargeKernel, WindowAttention
 
@@ -18,12 +18,12 @@ __all__ = ["SUITES", "Plan"]
 
 @dataclass(frozen=True)
 class Plan:
-    """What is asked for; what is None is the suite's own choice.
+    """What the user requested; None leaves the choice to the suite.
 
     Attributes:
-        size: Width and height in pixels: of the map for a layer, of the result for a network, of the image
-            for a detector.
-        sides: Names of layers' forms, networks or detectors; the others are compared with the first.
+        size: Width and height in pixels: of the feature map for a layer, of the result for a network, of
+            the image for a detector.
+        candidates: Names of variants, networks or detectors; the first is the baseline.
         scale: Of the networks.
         largest: Side of the largest image of the suite scaling.
         device: As torch names it.
@@ -31,7 +31,7 @@ class Plan:
     """
 
     size: tuple[int, int] | None = None
-    sides: Sequence[str] | None = None
+    candidates: Sequence[str] | None = None
     scale: int = 4
     largest: int | None = None
     device: str = "cpu"
@@ -39,23 +39,23 @@ class Plan:
 
 
 def attention(plan: Plan) -> list[Case]:
-    """One window attention layer of ESC in each form."""
+    """One window attention layer of ESC in each variant."""
     layer = partial(WindowAttention, 64, 32, 4)
-    forms = {name: form for name, form in FORMS.items() if form.is_available(plan.device)}
-    sides = [_layer(name, layer, plan, form) for name, form in forms.items()]
-    names = plan.sides or [name for name, form in forms.items() if form.backend]
-    return [Case("window attention, 32×32 pixels, 4 heads, 64 channels", _choose(sides, names))]
+    variants = {name: variant for name, variant in VARIANTS.items() if variant.is_available(plan.device)}
+    candidates = [_layer(name, layer, plan, variant) for name, variant in variants.items()]
+    names = plan.candidates or [name for name, variant in variants.items() if variant.backend]
+    return [Case("window attention, 32×32 pixels, 4 heads, 64 channels", _choose(candidates, names))]
 
 
 def conv_attention(plan: Plan) -> list[Case]:
-    """One convolutional attention layer of ESC by torch and by us, and the attention that it emulates."""
-    sides = [
-        _layer("torch", _ConvAttention, plan, FORMS["naive"]),
+    """One convolutional attention layer of ESC by torch and by convattn, and the attention it emulates."""
+    candidates = [
+        _layer("torch", _ConvAttention, plan, VARIANTS["naive"]),
         _layer("ours", _ConvAttention, plan),
         _layer("attention", partial(WindowAttention, 64, 32, 4), plan),
     ]
-    names = plan.sides or [side.name for side in sides]
-    return [Case("convolutional attention, 13×13 pixels, 16 of 64 channels", _choose(sides, names))]
+    names = plan.candidates or [candidate.name for candidate in candidates]
+    return [Case("convolutional attention, 13×13 pixels, 16 of 64 channels", _choose(candidates, names))]
 
 
 def networks(plan: Plan) -> list[Case]:
@@ -64,14 +64,14 @@ def networks(plan: Plan) -> list[Case]:
     if width % plan.scale or height % plan.scale:
         raise InputError(f"{width}x{height} pixels cannot be the result of a network of scale {plan.scale}.")
     own = ("esc", "esc@naive", "esc-light", "esc-fp", "esc-nano")
-    names = plan.sides or ("swinir-light", *own, *(name for name in OTHERS if name != "swinir-light"))
+    names = plan.candidates or ("swinir-light", *own, *(name for name in OTHERS if name != "swinir-light"))
     of_image = plan.scale, width // plan.scale, height // plan.scale
-    sides = [network_side(name, *of_image, device=plan.device) for name in names]
-    return [Case(f"networks ×{plan.scale} to {width}×{height} pixels", sides)]
+    candidates = [network_candidate(name, *of_image, device=plan.device) for name in names]
+    return [Case(f"networks ×{plan.scale} to {width}×{height} pixels", candidates)]
 
 
 def scaling(plan: Plan) -> list[Case]:
-    """How the cost of a pixel changes with the size of the image."""
+    """How the cost per pixel depends on the size of the image."""
     sizes, largest = [64], plan.largest or (128 if plan.quick else 1024)
     while 2 * sizes[-1] <= largest:
         sizes.append(2 * sizes[-1])
@@ -79,11 +79,11 @@ def scaling(plan: Plan) -> list[Case]:
         Case(
             f"{name} ×{plan.scale}",
             [
-                network_side(name, plan.scale, size, size, device=plan.device, label=f"{size}×{size}")
+                network_candidate(name, plan.scale, size, size, device=plan.device, label=f"{size}×{size}")
                 for size in sizes
             ],
         )
-        for name in plan.sides or ("esc",)
+        for name in plan.candidates or ("esc",)
     ]
 
 
@@ -95,11 +95,13 @@ def detector(plan: Plan) -> list[Case]:
     if width % 32 or height % 32:
         raise InputError(f"A detector takes images whose sides are multiples of 32, not {width}x{height}.")
     variants = ("", "-stride8", "-neck", "-neck-zero", "-finest-zero")
-    names = plan.sides or ("yolo26n", *(f"yolo26n-C3k2_ESC{variant}" for variant in variants))
+    names = plan.candidates or ("yolo26n", *(f"yolo26n-C3k2_ESC{variant}" for variant in variants))
     for name in names:
         _detector(name)
-    sides = [Side(name, partial(_detector, name), (1, 3, height, width), height * width) for name in names]
-    return [Case(f"detectors on {width}×{height} pixels", sides)]
+    candidates = [
+        Candidate(name, partial(_detector, name), (1, 3, height, width), height * width) for name in names
+    ]
+    return [Case(f"detectors on {width}×{height} pixels", candidates)]
 
 
 SUITES: dict[str, Callable[[Plan], list[Case]]] = {
@@ -109,11 +111,11 @@ SUITES: dict[str, Callable[[Plan], list[Case]]] = {
     "detector": detector,
     "scaling": scaling,
 }
-"""Name to what makes the cases of a plan."""
+"""Name to the function that makes the cases of a plan."""
 
 
 class _ConvAttention(nn.Module):
-    """The layer with a large kernel of its own."""
+    """The layer with its own large kernel."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -124,17 +126,17 @@ class _ConvAttention(nn.Module):
         return self.attention(x, self.large_kernel())
 
 
-def _layer(name: str, build: Callable[[], nn.Module], plan: Plan, form: Form = OURS) -> Side:
+def _layer(name: str, build: Callable[[], nn.Module], plan: Plan, variant: Variant = DEFAULT) -> Candidate:
     width, height = plan.size or ((96, 96) if plan.quick else (288, 288))
-    return Side(name, build, (1, 64, height, width), height * width, form)
+    return Candidate(name, build, (1, 64, height, width), height * width, variant)
 
 
-def _choose(sides: list[Side], names: Sequence[str]) -> list[Side]:
-    """The sides of these names, in this order."""
-    known = {side.name: side for side in sides}
+def _choose(candidates: list[Candidate], names: Sequence[str]) -> list[Candidate]:
+    """Return the candidates of these names, in this order."""
+    known = {candidate.name: candidate for candidate in candidates}
     for name in names:
         if name not in known:
-            raise InputError(f"There is no side {name!r} here to measure; there are {', '.join(known)}.")
+            raise InputError(f"There is no candidate {name!r} here to measure; there are {', '.join(known)}.")
     return [known[name] for name in names]
 
 

@@ -32,39 +32,41 @@ def bench(
         typer.Argument(
             help="attention: a window attention layer of ESC; conv-attention: a convolutional attention "
             "layer; networks: ESC and other lightweight networks; scaling: how the cost of a pixel "
-            "changes with the size of the image; detector: YOLO26n with C3k2_ESC."
+            "depends on the size of the image; detector: YOLO26n with C3k2_ESC."
         ),
     ],
-    sides: Annotated[
+    candidates: Annotated[
         str | None,
         typer.Option(
-            help="What is set against the first of them, parted by commas: networks, also in a form as "
-            "esc@naive or esc@flex; forms of the attention layer as naive,cpu; detectors."
+            help="Separated by commas; the first is the baseline: networks, also in a variant such as "
+            "esc@naive or esc@flex; variants of an attention layer such as naive,cpu; detectors."
         ),
     ] = None,
     size: Annotated[
         str | None,
         typer.Option(
             metavar="WIDTHxHEIGHT",
-            help="Of the result of networks (1280x720), of the map of layers (288), of a detector's image "
+            help="Of a network's result (1280x720), a layer's feature map (288), or a detector's image "
             "(640).",
         ),
     ] = None,
     scale: Annotated[int, typer.Option(min=1, help="Of networks.")] = 4,
     largest: Annotated[
-        int | None, typer.Option(min=64, help="Side of the largest image of scaling (1024).")
+        int | None, typer.Option(min=64, help="Side of the largest image of the suite scaling (1024).")
     ] = None,
-    rounds: Annotated[int | None, typer.Option(min=1, help="How often each side is timed (7).")] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="On a CPU; as many as torch takes.")] = None,
+    rounds: Annotated[int | None, typer.Option(min=1, help="How often each candidate is timed (7).")] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="On a CPU; by default as many as torch uses.")
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     precision: Annotated[str, typer.Option(help="fp32, bf16, fp16 or auto.")] = "fp32",
     quick: Annotated[bool, typer.Option("--quick", help="Small sizes and three rounds.")] = False,
     csv: Annotated[Path | None, typer.Option(help="File for every figure.")] = None,
-    plot: Annotated[Path | None, typer.Option(help="File for an image: .png, .svg or .pdf.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="File for a plot: .png, .svg or .pdf.")] = None,
 ) -> None:
-    """Measure time, memory and arithmetic, the sides taking turns: medians, spread and ratios.
+    """Measure time, memory and arithmetic of candidates in turns: medians, spread and ratios.
 
-    Memory is the peak of a forward pass beside weights and input, on a CPU that of a process of its own.
+    Memory is the peak of a forward pass without weights and input, on a CPU in a process of its own.
     """
     import torch
     from rich.console import Console
@@ -80,7 +82,7 @@ def bench(
         raise InputError('Plots are drawn by matplotlib, which is missing: pip install "convattn[bench]".')
     where = choose_device(device)
     setting = Setting(str(where), choose_precision(precision, where), threads or torch.get_num_threads())
-    names = list(dict.fromkeys(name.strip() for name in sides.split(","))) if sides else None
+    names = list(dict.fromkeys(name.strip() for name in candidates.split(","))) if candidates else None
     cases = SUITES[suite.value](Plan(_size(size), names, scale, largest, setting.device, quick))
     about = describe(setting)
     command = shlex.join(["convattn", *sys.argv[1:]])

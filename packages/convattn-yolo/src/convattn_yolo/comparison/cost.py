@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from convattn import timing
+from convattn.bench import timing
 
 __all__ = ["Cost", "measure_costs"]
 

@@ -1,4 +1,4 @@
-"""Forms that the same layers can be computed in."""
+"""Variants of the same computation: backends, precisions and runtimes."""
 
 import warnings
 from collections.abc import Callable
@@ -15,19 +15,19 @@ from convattn.ops.conv_attention import BACKENDS as CONV_ATTENTION
 from convattn.ops.window_attention import BACKENDS as WINDOW_ATTENTION
 from convattn.runtimes.exported import openvino_core
 
-__all__ = ["FORMS", "OURS", "Form"]
+__all__ = ["DEFAULT", "VARIANTS", "Variant"]
 
 
 @dataclass(frozen=True)
-class Form:
-    """How layers are computed; the weights and the results are the same.
+class Variant:
+    """One way to compute a module; weights and results are the same in all.
 
     Attributes:
-        backend: Of the operators that have one of this name; the others choose for themselves.
+        backend: For the operators that have a backend of this name; the others choose automatically.
         kernels: Whether the compiled CPU kernels may be used.
         compiled: Whether torch compiles the whole module.
-        dtype: Of products, whatever the setting says.
-        openvino: The precision in which OpenVINO computes it, if it does.
+        dtype: Precision, instead of that of the setting.
+        openvino: The precision of OpenVINO, if it computes the module.
     """
 
     backend: str | None = None
@@ -38,11 +38,11 @@ class Form:
 
     @property
     def compiles(self) -> bool:
-        """Whether torch's compiler is at work."""
+        """Whether torch compiles something."""
         return self.compiled or self.backend == "flex"
 
     def is_available(self, device: str) -> bool:
-        """Whether there is such a form on a device."""
+        """Whether a device supports the variant."""
         if self.openvino:
             return device == "cpu" and find_spec("openvino") is not None
         if self.backend == "cpu":
@@ -50,7 +50,7 @@ class Form:
         return self.backend != "triton" or (device.startswith("cuda") and "triton" in WINDOW_ATTENTION)
 
     def apply(self, module: nn.Module) -> None:
-        """Bring a module into this form."""
+        """Make a module compute in this way."""
         for layer in module.modules():
             if isinstance(layer, (ConvAttention, WindowAttention)):
                 known = CONV_ATTENTION if isinstance(layer, ConvAttention) else WINDOW_ATTENTION
@@ -59,36 +59,37 @@ class Form:
             module.compile(dynamic=False)
 
     def runner(self, module: nn.Module, x: Tensor) -> Callable[[], object]:
-        """What calls a module in this form, on as many threads as torch takes."""
+        """Return a function that runs a module in this way, on as many threads as torch uses."""
         if not self.openvino:
             return lambda: module(x)
         import openvino
 
         options = dict(INFERENCE_NUM_THREADS=torch.get_num_threads(), INFERENCE_PRECISION_HINT=self.openvino)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of tracing, which fixes the size: it stays the same here
+            warnings.simplefilter("ignore")  # tracing fixes the size, which does not change here
             converted = openvino.convert_model(module, example_input=x)
         model, array = openvino_core().compile_model(converted, "CPU", options), x.numpy()
         return lambda: model(array)
 
     def active(self) -> AbstractContextManager[None]:
-        """What modules in this form are called in."""
+        """Return the context in which modules run."""
         return nullcontext() if self.kernels else cpu.disabled()
 
 
-OURS = Form()
+DEFAULT = Variant()
+"""What convattn chooses by itself."""
 
-FORMS = {
-    "naive": Form("reference", kernels=False),
-    "sdpa": Form("sdpa", kernels=False),
-    "flex": Form("flex", kernels=False),
-    "compile": Form(kernels=False, compiled=True),
-    "cpu": Form("cpu"),
-    "triton": Form("triton"),
-    "bf16": Form(dtype=torch.bfloat16),
-    "openvino": Form(kernels=False, openvino="f32"),
-    "openvino-bf16": Form(kernels=False, openvino="bf16"),
+VARIANTS = {
+    "naive": Variant("reference", kernels=False),
+    "sdpa": Variant("sdpa", kernels=False),
+    "flex": Variant("flex", kernels=False),
+    "compile": Variant(kernels=False, compiled=True),
+    "cpu": Variant("cpu"),
+    "triton": Variant("triton"),
+    "bf16": Variant(dtype=torch.bfloat16),
+    "openvino": Variant(kernels=False, openvino="f32"),
+    "openvino-bf16": Variant(kernels=False, openvino="bf16"),
 }
-"""Forms by name: torch's own operations, with attention by its definition, fused, or as compiled flex
-attention (the default of the reference code); all of them compiled; the kernels of this package; and other
-precisions and runtimes beside those."""
+"""Variants by name: torch's operations with attention by its definition, fused, or as compiled flex attention
+(the default of the reference code); the whole module compiled; the kernels of this package; other precisions
+and runtimes."""

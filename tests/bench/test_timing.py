@@ -3,7 +3,7 @@ import itertools
 import numpy as np
 import pytest
 
-from convattn.timing import ratio, time_in_turns
+from convattn.bench.timing import ratio, time_in_turns
 
 
 def test_sides_take_turns_and_warm_up_is_not_counted() -> None:

@@ -1,4 +1,4 @@
-"""Timing several things fairly: they take turns."""
+"""Timing several functions in turns."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -15,13 +15,13 @@ def time_in_turns(
     warm_up: int = 1,
     clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, np.ndarray]:
-    """Time each run once a round, so that whatever else slows the machine falls on all of them alike.
+    """Time each function once a round, so that other load on the machine affects all alike.
 
     Args:
-        runs: Name to what is timed; it returns once the work is done.
+        runs: Name to the function, which returns once its work is done.
         rounds: How often each is timed.
-        warm_up: Rounds before those.
-        clock: Gives seconds.
+        warm_up: Rounds before these that are not counted.
+        clock: Returns seconds.
 
     Returns:
         Name to the seconds of each round.
@@ -36,5 +36,5 @@ def time_in_turns(
 
 
 def ratio(first: np.ndarray, other: np.ndarray) -> float:
-    """How often ``other`` goes into ``first``: median over the rounds, in which both met the same load."""
+    """Return the median over the rounds of ``first / other``; in each round both met the same load."""
     return float(np.median(first / other))

@@ -1,0 +1,81 @@
+"""What is measured: candidates, cases of several candidates, and the setting."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from convattn.bench.variants import DEFAULT, Variant
+
+__all__ = ["Candidate", "Case", "Setting"]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Where and how candidates run.
+
+    Attributes:
+        device: As torch names it.
+        dtype: Precision; below float32 torch's autocast decides where it applies, as in the upscaler.
+        threads: On a CPU.
+    """
+
+    device: str = "cpu"
+    dtype: torch.dtype = torch.float32
+    threads: int = 1
+
+    @property
+    def by_processor(self) -> bool:
+        """Whether processor time is measured, which other load on the machine disturbs less."""
+        return self.device == "cpu" and self.threads == 1
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A module to be measured; can be pickled.
+
+    Attributes:
+        name: Its name in tables.
+        build: Builds the module, which takes one tensor.
+        shape: Of that tensor.
+        pixels: Number of pixels of the result.
+        variant: How it is computed.
+    """
+
+    name: str
+    build: Callable[[], nn.Module]
+    shape: tuple[int, ...]
+    pixels: int
+    variant: Variant = DEFAULT
+
+    def prepare(self, setting: Setting) -> Callable[[], None]:
+        """Build the module and return its forward pass, which waits for the device."""
+        torch.manual_seed(0)
+        torch.set_num_threads(setting.threads)
+        place = dict(device=setting.device, memory_format=torch.channels_last)
+        dtype = self.variant.dtype or setting.dtype
+        autocast = torch.autocast(torch.device(setting.device).type, dtype, dtype != torch.float32)
+        module = self.build().eval().requires_grad_(False)
+        module = module.to(**place)  # type: ignore[call-overload]
+        x = torch.rand(self.shape).to(**place)  # type: ignore[call-overload]
+        self.variant.apply(module)
+        with self.variant.active(), torch.inference_mode():
+            run = self.variant.runner(module, x)
+
+        @torch.inference_mode()
+        def forward() -> None:
+            with self.variant.active(), autocast:
+                run()
+            if setting.device != "cpu":
+                torch.accelerator.synchronize(setting.device)
+
+        return forward
+
+
+@dataclass(frozen=True)
+class Case:
+    """Candidates that are compared with the first of them."""
+
+    title: str
+    candidates: list[Candidate]
