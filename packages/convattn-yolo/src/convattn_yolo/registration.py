@@ -191,10 +191,26 @@ def _load(original: Callable[..., Any], self: Any, weights: Any, *args: Any, **k
     from ultralytics.utils import LOGGER
 
     result = original(self, weights, *args, **kwargs)
+    source = (weights.get("ema") or weights["model"]) if isinstance(weights, dict) else weights
+    if getattr(self, "yaml", {}).get("p3"):
+        _load_moved_head(self, source)
     if _has_our_blocks(self):
-        source = (weights.get("ema") or weights["model"]) if isinstance(weights, dict) else weights
         LOGGER.info(_report(self, source))
     return result
+
+
+def _load_moved_head(model: Any, source: Any) -> None:
+    """Load the head's weights for stride 8 from a network with more levels, where the head is a later row."""
+    head, given = model.model[-1], source.model[-1]
+    if head.i == given.i or head.f != given.f[: len(head.f)]:
+        return
+    own = head.state_dict()
+    fitting = {
+        name: tensor
+        for name, tensor in given.float().state_dict().items()
+        if name in own and own[name].shape == tensor.shape
+    }
+    head.load_state_dict(fitting, strict=False)
 
 
 def _report(model: Any, source: Any) -> str:

@@ -1,8 +1,9 @@
 """Detection networks by name: Ultralytics' own model files with C3k2_ESC in place of some C3k2 rows.
 
-A name is that of an Ultralytics model with ``C3k2_ESC`` in it and at most one word from each of two tables:
-``yolo26n-C3k2_ESC.yaml``, ``yolo26s-seg-C3k2_ESC-neck.yaml``, ``YOLO26-p2-C3k2_ESC-stride8-zero.yaml``. Case,
-and whether ``-`` or ``_`` parts the words, do not matter.
+A name is that of an Ultralytics model with ``C3k2_ESC``, ``p3`` or both in it, and if you like one of the
+suffixes that choose rows and ``zero``: ``yolo26n-C3k2_ESC.yaml``, ``yolo26s-seg-C3k2_ESC-neck.yaml``,
+``YOLO26-p2-C3k2_ESC-stride8-zero.yaml``, ``yolo26n-p3.yaml``. Case, and whether ``-`` or ``_`` parts the
+words, do not matter.
 
 ========== ==============================================================================================
 word       meaning
@@ -13,6 +14,8 @@ neck       the rows behind the backbone
 finest     the one row that feeds the finest detection level, where small objects are found
 zero       keep C3k2 and add a branch that starts at zero: all stock weights fit, and the start is the stock
            network
+p3         detect at stride 8 alone and leave out the rows behind it: for images whose objects are all small.
+           What it saves pays for a larger imgsz
 ========== ==============================================================================================
 """
 
@@ -40,14 +43,16 @@ class Variant:
     Attributes:
         base: The Ultralytics model without its size, as ``yolo26-seg``.
         size: One of n, s, m, l, x, or empty where the name has none.
-        rows: A key of :data:`ROWS`.
+        rows: A key of :data:`ROWS`, or empty for the stock rows.
         zero: Whether to keep C3k2 and add a branch that starts at zero.
+        p3: Whether to detect at stride 8 alone.
     """
 
     base: str
     size: str = ""
     rows: str = "all"
     zero: bool = False
+    p3: bool = False
 
 
 def parse_name(name: str | Path) -> Variant | None:
@@ -61,19 +66,18 @@ def parse_name(name: str | Path) -> Variant | None:
         looked at.
     """
     stem = Path(name).stem.lower().replace("_", "-")
-    if "c3k2-esc" not in stem:
-        return None
     family, *words = stem.replace("c3k2-esc", "").strip("-").split("-")
     match = re.fullmatch(r"(yolov?\d+)([a-z]*)", family)
-    if match is None:
+    block, p3 = "c3k2-esc" in stem, "p3" in words
+    if match is None or not (block or p3):
         return None
-    rows = next((word for word in words if word in ROWS), "all")
-    rest = [word for word in words if word not in ("", rows, "zero")]
-    return Variant("-".join([match[1], *rest]), match[2], rows, "zero" in words)
+    rows = next((word for word in words if word in ROWS), "all" if block else "")
+    rest = [word for word in words if word not in ("", rows, "zero", "p3")]
+    return Variant("-".join([match[1], *rest]), match[2], rows, "zero" in words, p3)
 
 
 def find_file(name: str | Path, installed: Path, cache: Path) -> Path | None:
-    """The model file that a name with C3k2_ESC in it stands for where no file has that very name.
+    """The model file that the name of a variant stands for where no file has that very name.
 
     That is a file of the same folder whose name differs only in case, in ``-`` and ``_`` or by the size.
     Where there is none, a bare name is generated.
@@ -120,7 +124,7 @@ def generate(name: str, installed: Path) -> dict[str, Any]:
     if variant is None or variant.base not in bases:
         raise InputError(
             f"{name} is no model that C3k2_ESC can be put into: write one of {', '.join(sorted(bases))}, a "
-            f"size behind its number, -C3k2_ESC, and if you like one of {', '.join(ROWS)}, and zero."
+            f"size behind its number, -C3k2_ESC or -p3, and if you like one of {', '.join(ROWS)}, and zero."
         )
     description = yaml.safe_load(bases[variant.base].read_text(encoding="utf-8"))
     sizes = list(description.get("scales", {}))
@@ -128,15 +132,30 @@ def generate(name: str, installed: Path) -> dict[str, Any]:
         raise InputError(
             f"{name} asks for size {variant.size!r}: {variant.base} comes in {', '.join(sizes)}."
         )
-    block = "C3k2_ESCBranch" if variant.zero else "C3k2_ESC"
+    if variant.p3:
+        description = _keep_p3(description, variant.base)
+    if variant.rows:
+        _replace_rows(description, variant, name)
+    return description
+
+
+def _replace_rows(description: dict[str, Any], variant: Variant, name: str) -> None:
     chosen = ROWS[variant.rows](description)
     if not chosen:
         raise InputError(
             f"{variant.base} has no C3k2 row for {variant.rows!r}: leave that word out of {name}."
         )
     for row in chosen:
-        row[2] = block
-    return description
+        row[2] = "C3k2_ESCBranch" if variant.zero else "C3k2_ESC"
+
+
+def _keep_p3(description: dict[str, Any], base: str) -> dict[str, Any]:
+    """The network up to its detection level at stride 8, and the head on that level alone."""
+    finest = _finest_level(description)
+    if finest is None or _strides(description)[finest] != 8:
+        raise InputError(f"{base} has no finest detection level at stride 8: leave p3 out of its name.")
+    rows = description["head"][: finest + 1 - len(description["backbone"])]
+    return {**description, "head": [*rows, [[finest], *description["head"][-1][1:]]], "p3": True}
 
 
 def list_bases(installed: Path) -> dict[str, Path]:
@@ -163,12 +182,15 @@ def _neck(description: dict[str, Any]) -> Rows:
 
 
 def _finest(description: dict[str, Any]) -> Rows:
-    rows, strides = _rows(description), _strides(description)
-    sources = rows[-1][0]
-    if isinstance(sources, int):
-        return []
-    finest = min(sources, key=lambda source: strides[source])
-    return [rows[finest]] if rows[finest][2] == "C3k2" else []
+    finest = _finest_level(description)
+    rows = [] if finest is None else [_rows(description)[finest]]
+    return [row for row in rows if row[2] == "C3k2"]
+
+
+def _finest_level(description: dict[str, Any]) -> int | None:
+    """Index of the row that feeds the finest detection level."""
+    sources, strides = description["head"][-1][0], _strides(description)
+    return None if isinstance(sources, int) else min(sources, key=lambda source: strides[source])
 
 
 def _strides(description: dict[str, Any]) -> list[float]:
