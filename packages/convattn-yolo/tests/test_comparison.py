@@ -398,6 +398,39 @@ def test_pairs_see_the_same_images_in_the_same_order(
     assert not torch.equal(stock[0], stock[2])
 
 
+def test_training_in_bfloat16_keeps_float32_weights(
+    finished: Comparison, budget: Budget, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ultralytics.utils.loss import v8DetectionLoss
+
+    seen: set[torch.dtype] = set()
+    convolution, loss = torch.nn.functional.conv2d, v8DetectionLoss.loss
+
+    def watch(image: torch.Tensor, *args: object) -> torch.Tensor:
+        result = convolution(image, *args)
+        seen.add(result.dtype)
+        return result
+
+    def check(self: v8DetectionLoss, predictions: dict, batch: dict) -> tuple:
+        assert predictions["scores"].dtype == torch.float32
+        return loss(self, predictions, batch)
+
+    monkeypatch.setattr(torch.nn.functional, "conv2d", watch)
+    monkeypatch.setattr(v8DetectionLoss, "loss", check)
+    bf16 = dataclasses.replace(budget, bf16=True)
+    train(finished.candidates[0], 0, bf16, finished.folder / "data.yaml", tmp_path / "seed-0", "cpu")
+    assert torch.bfloat16 in seen
+    ours = _state_dict(tmp_path / "seed-0")
+    stock = _state_dict(finished.folder / "runs" / "yolo26n" / "seed-0")
+    assert [tensor.dtype for tensor in ours.values()] == [tensor.dtype for tensor in stock.values()]
+    assert any(not torch.equal(ours[name], tensor) for name, tensor in stock.items())
+
+
+def _state_dict(training: Path) -> dict[str, torch.Tensor]:
+    model = torch.load(training / "weights" / "last.pt", weights_only=False)["model"]
+    return dict(model.state_dict())
+
+
 def _interrupt(_: object) -> None:
     raise KeyboardInterrupt
 

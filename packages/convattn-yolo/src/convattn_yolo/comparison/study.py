@@ -121,7 +121,7 @@ class Comparison:
             known = json.loads(note.read_text())
             changed = [
                 f"{key} was {old}, now {budget[key]}"
-                for key, old in known["budget"].items()
+                for key, old in {**dataclasses.asdict(Budget("")), **known["budget"]}.items()
                 if old != budget[key]
             ]
             changed += [

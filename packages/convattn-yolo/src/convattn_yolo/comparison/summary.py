@@ -185,7 +185,8 @@ def _what_was_done(comparison: Comparison, summaries: Sequence[Summary]) -> list
     optimizers = " or ".join(sorted({run.optimizer for run in runs}))
     lines = [
         f"Data: {budget.data}. Each run: {budget.epochs} epochs, image size {budget.imgsz} px unless the "
-        f"model's name says otherwise, batch {budget.batch}, optimizer {optimizers}. Models built from a "
+        f"model's name says otherwise, batch {budget.batch}, optimizer {optimizers}"
+        f"{', in bfloat16' * budget.bf16}. Models built from a "
         f"YAML {start}; weights files start from their own weights.",
         "The measured weights are the EMA after the last epoch, never those of the best epoch on the "
         "validation images.",
