@@ -13,8 +13,9 @@ import torch
 from convattn.errors import InputError
 from convattn.images import memmap
 from convattn.images.io import Image, read_image, write_image
-from convattn.inference import streaming, upscaler
+from convattn.inference import memory_budget, streaming
 from convattn.inference.batch_jobs import Job, upscale_files
+from convattn.inference.tiles import TiledModel
 from convattn.inference.upscaler import Upscaler
 from convattn.models.registry import build
 
@@ -22,10 +23,10 @@ from convattn.models.registry import build
 @pytest.fixture
 def little_memory(monkeypatch, tmp_path):
     """Everything is too large for memory; temporary files go to the folder that is returned."""
-    monkeypatch.setattr(upscaler, "_ALWAYS_WHOLE", 0)
-    monkeypatch.setattr(upscaler, "_MOST_MEMORY", 0)
-    monkeypatch.setattr(streaming, "_MOST_FOR_MAPS", 0)
-    monkeypatch.setattr(streaming, "_MOST_FOR_A_REGION", 2**19)
+    monkeypatch.setattr(memory_budget, "_ALWAYS_WHOLE", 0)
+    monkeypatch.setattr(memory_budget, "_MOST_FOR_IMAGES", 0)
+    monkeypatch.setattr(memory_budget, "_MOST_FOR_FEATURE_MAPS", 0)
+    monkeypatch.setattr(memory_budget, "_MOST_FOR_REGION", 2**19)
     for module in (memmap, streaming):
         monkeypatch.setattr(module, "LARGE", 1)
     folder = tmp_path / "temporary"
@@ -106,18 +107,22 @@ def test_out_of_memory_the_same_in_smaller_regions(monkeypatch, upscale):
     pixels, asked = image(3, np.uint8).pixels, []
     expected = upscale(pixels)
 
-    def recording(*args, memory_divisor, **options):
-        asked.append(memory_divisor)
-        if memory_divisor < 16:
+    def recording(*args, budget, **options):
+        asked.append(budget.divisor)
+        if budget.divisor < 16:
             raise torch.OutOfMemoryError("CUDA out of memory.")
-        return streamed(*args, memory_divisor=memory_divisor, **options)
+        return streamed(*args, budget=budget, **options)
+
+    def failing(*args, **options):
+        asked.append(0)
+        raise torch.OutOfMemoryError("CUDA out of memory.")
 
     streamed = streaming.upscale
     monkeypatch.setattr(streaming, "upscale", recording)
-    monkeypatch.setattr(upscale, "_upscale_channels", lambda *args: recording(memory_divisor=0))
+    monkeypatch.setattr(TiledModel, "upscale", failing)
     assert np.abs(upscale(pixels).astype(int) - expected).max() <= 1
     assert asked == [0, 1, 4, 16]
-    monkeypatch.setattr(streaming, "upscale", lambda *args, **options: recording(memory_divisor=0))
+    monkeypatch.setattr(streaming, "upscale", failing)
     with pytest.raises(InputError, match="does not suffice"):
         upscale(pixels)
 
@@ -188,10 +193,11 @@ def test_memory_is_bounded():
 import numpy as np, re, sys
 from pathlib import Path
 from convattn.images import memmap
-from convattn.inference import streaming, upscaler
+from convattn.inference import memory_budget
 from convattn.inference.upscaler import Upscaler
 if sys.argv[1] == "streamed":
-    upscaler._MOST_MEMORY, streaming._MOST_FOR_MAPS, streaming._MOST_FOR_A_REGION = 0, 0, 2**24
+    memory_budget._MOST_FOR_IMAGES, memory_budget._MOST_FOR_FEATURE_MAPS = 0, 0
+    memory_budget._MOST_FOR_REGION = 2**24
     memmap.LARGE = 1
 upscale = Upscaler("esc-nano", 2, device="cpu")
 upscale(np.zeros((64, 64, 3), np.uint8))

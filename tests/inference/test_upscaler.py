@@ -1,4 +1,6 @@
+import pickle
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 import convattn
 from convattn.errors import InputError
 from convattn.images.io import Image, write_image
+from convattn.images.resize import resize_bicubic
 from convattn.inference import devices
 from convattn.inference.upscaler import Upscaler
 from convattn.models.registry import build
@@ -26,7 +29,7 @@ class Bicubic(torch.nn.Module):
         return F.interpolate(x, scale_factor=self.scale, mode="bicubic")
 
 
-class AnyScale(torch.nn.Module):
+class ArbitraryScale(torch.nn.Module):
     scale = None
 
     def forward(self, x, size):
@@ -79,7 +82,7 @@ def test_shape_numbers_and_range(size, channels, dtype, scale, tile):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_color_is_what_the_network_says(dtype):
+def test_color_is_the_output_of_the_network(dtype):
     image = image_tensor(2, 3, 9, 7, dtype=dtype)
     largest = {torch.uint8: 255, torch.uint16: 65535}.get(dtype, 1)
     expected = Bicubic()(image.float() / largest).clamp(0, 1) * largest
@@ -93,7 +96,7 @@ def test_16_bits_are_not_8():
     assert len(np.unique(Upscaler(Bicubic(1), device="cpu")(ramp))) == 64
 
 
-def test_grayscale_is_one_band_of_equal_three():
+def test_grayscale_is_the_mean_of_three_equal_channels():
     class Tinting(Bicubic):
         def forward(self, x):
             return super().forward(x) + torch.tensor([0.1, 0.05, -0.2]).view(3, 1, 1)
@@ -160,7 +163,7 @@ def test_hidden_colors_do_not_show(channels, dtype):
     assert torch.equal(upscale(image), upscale(other))
 
 
-def test_no_dark_fringe_around_what_is_cut_out():
+def test_no_dark_fringe_around_cut_out_objects():
     image = np.zeros((16, 16, 4), np.uint8)  # white on transparent black
     image[:, 8:] = 255
     upscaled = Upscaler(Bicubic(), device="cpu")(image)
@@ -220,13 +223,13 @@ def test_short_of_memory_the_tiles_become_smaller(error):
     assert torch.equal(upscaled, Upscaler(Bicubic(), device="cpu")(image))
 
 
-def test_no_memory_at_all_is_told():
+def test_no_memory_at_all_is_reported():
     network = ShortOfMemory(MemoryError(), largest=0)
     with pytest.raises(InputError, match="not even in tiles of 160 pixels"):
         Upscaler(network, device="cpu", tile=300)(image_tensor(3, 300, 300, dtype=torch.uint8))
 
 
-def test_other_errors_are_not_taken_for_a_want_of_memory():
+def test_other_errors_are_not_taken_for_a_lack_of_memory():
     with pytest.raises(RuntimeError, match="a fault"):
         Upscaler(ShortOfMemory(RuntimeError("a fault"), largest=0), device="cpu")(pixels(9, 9))
 
@@ -237,7 +240,7 @@ def test_other_errors_are_not_taken_for_a_want_of_memory():
 def test_tiles_follow_the_free_memory(monkeypatch, size, memory, largest):
     network, shown = Bicubic(), []
     network.register_forward_pre_hook(lambda module, args: shown.append(max(args[0].shape[2:])))
-    monkeypatch.setattr("convattn.inference.upscaler.free_memory", lambda device: memory)
+    monkeypatch.setattr("convattn.inference.memory_budget.free_memory", lambda device: memory)
     Upscaler(network, device="cpu")(pixels(size, 500, 3))
     assert max(shown) == largest
 
@@ -274,10 +277,10 @@ def test_results_may_take_part_in_training():
     assert weight.grad is not None
 
 
-def test_networks_of_any_scale():
-    assert Upscaler(AnyScale(), scale=3, device="cpu")(pixels(4, 5, 3)).shape == (12, 15, 3)
-    with pytest.raises(InputError, match="any scale"):
-        Upscaler(AnyScale(), device="cpu")
+def test_networks_of_arbitrary_scale():
+    assert Upscaler(ArbitraryScale(), scale=3, device="cpu")(pixels(4, 5, 3)).shape == (12, 15, 3)
+    with pytest.raises(InputError, match="scale=2"):
+        Upscaler(ArbitraryScale(), device="cpu")
 
 
 @pytest.mark.parametrize(
@@ -287,9 +290,12 @@ def test_networks_of_any_scale():
         ({"device": "tpu"}, "tpu is not usable here"),
         ({"precision": "int8"}, "auto, fp32, bf16, fp16"),
         ({"tile": 0}, "at least one pixel"),
+        ({"scale": "big"}, "number from 1 to 30"),
+        ({"scale": (1, 2, 3)}, "number from 1 to 30"),
+        ({"fidelity": 0.5}, "named model"),
     ],
 )
-def test_settings_that_cannot_be(arguments, complaint):
+def test_impossible_settings(arguments, complaint):
     with pytest.raises(InputError, match=complaint):
         Upscaler(Bicubic(), **arguments)
 
@@ -303,9 +309,13 @@ def test_settings_that_cannot_be(arguments, complaint):
         np.zeros((4, 4), np.int32),
         torch.zeros(4, 4),
         [[0, 0], [0, 0]],
+        np.zeros((4, 4), np.complex64),
+        np.full((4, 4), np.nan, np.float32),
+        np.full((4, 4, 3), 255, np.float32),
+        torch.full((3, 4, 4), -1.0),
     ],
 )
-def test_what_is_no_image(image):
+def test_what_is_not_an_image(image):
     with pytest.raises(InputError):
         Upscaler(Bicubic(), device="cpu")(image)
 
@@ -323,3 +333,84 @@ def test_free_memory_heeds_the_container(monkeypatch, tmp_path):
     assert devices.free_memory(torch.device("cpu")) == 3000
     (tmp_path / "memory.max").write_text("max\n")
     assert devices.free_memory(torch.device("cpu")) > 10**6
+
+
+@pytest.mark.parametrize("scale", [2, 2.0, "2", np.float32(2), np.int64(2), (2, "2"), np.array([2, 2])])
+def test_scales_of_every_type(scale):
+    assert Upscaler(Bicubic(), scale, device="cpu")(pixels(4, 5, 3)).shape == (8, 10, 3)
+
+
+def test_the_default_scale_is_two():
+    assert Upscaler(device="cpu")(pixels(4, 5, 3)).shape == (8, 10, 3)
+    assert Upscaler("esc-nano", device="cpu")(pixels(4, 5, 3)).shape == (8, 10, 3)
+
+
+def test_lists_of_images():
+    upscale, fractions = Upscaler(Bicubic(), device="cpu"), []
+    images = [pixels(4, 5, 3), torch.rand(1, 6, 7)]
+    first, second = upscale(images, progress=fractions.append)
+    assert np.array_equal(first, upscale(images[0]))
+    assert torch.equal(second, upscale(images[1]))
+    assert fractions == sorted(fractions)
+    assert fractions[-1] == 1
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_a_smaller_scale_resizes_the_result(dtype):
+    image = pixels(12, 10, 4, dtype=np.uint16)
+    image = image / 65535 if dtype == np.float32 else (image >> (8 if dtype == np.uint8 else 0))
+    image = image.astype(dtype)
+    large = torch.from_numpy(Upscaler(Bicubic(4), device="cpu")(image)).movedim(-1, 0)
+    expected = resize_bicubic(large.double(), size=(24, 20)).movedim(0, -1)
+    result = Upscaler(Bicubic(4), 2, device="cpu")(image)
+    assert (result.shape, result.dtype) == ((24, 20, 4), dtype)
+    largest = {np.uint8: 255, np.uint16: 65535, np.float32: 1}[dtype]
+    expected = expected.clamp(0, largest).numpy()
+    assert np.abs(result - expected).max() <= (1 if largest > 1 else 1e-6)
+    assert Upscaler(Bicubic(4), size=(None, 25), device="cpu")(image).shape == (30, 25, 4)
+
+
+def test_a_named_model_of_a_larger_scale_is_used():
+    upscale = Upscaler("esc-nano-real", 2, device="cpu")
+    assert upscale.scale == 4
+    assert upscale(pixels(6, 5, 3)).shape == (12, 10, 3)
+    assert Upscaler("esc-nano", 2.5, device="cpu").scale == 3
+
+
+def test_an_upscaler_can_be_pickled():
+    upscale, image = Upscaler("esc-nano", 2, device="cpu", tile=64), pixels(9, 7, 3)
+    assert np.array_equal(pickle.loads(pickle.dumps(upscale))(image), upscale(image))
+
+
+def test_threads_share_an_upscaler():
+    upscale = Upscaler("esc-nano", 2, device="cpu", tile=104)
+    images = [pixels(120, 9, 3, seed=seed) for seed in range(4)]
+    expected = [upscale(image) for image in images]
+    with ThreadPoolExecutor(4) as threads:
+        for result, right in zip(threads.map(upscale, images), expected, strict=True):
+            assert np.array_equal(result, right)
+
+
+def test_the_self_ensemble_commutes_with_flips_and_rotations():
+    upscale, image = Upscaler("esc-nano", 2, device="cpu", self_ensemble=True), pixels(12, 9, 4)
+    result = upscale(image).astype(int)
+    assert np.abs(upscale(np.rot90(image)) - np.rot90(result)).max() <= 1
+    assert np.abs(upscale(image[::-1]) - result[::-1]).max() <= 1
+    assert not np.array_equal(result, Upscaler("esc-nano", 2, device="cpu")(image))
+
+
+def test_the_self_ensemble_is_the_mean_of_eight():
+    network, image = build("esc-nano", 2), torch.rand(3, 6, 8)
+    upscale = Upscaler(network, device="cpu")
+    results = []
+    for turns in range(4):
+        turned = image.rot90(turns, (1, 2))
+        results.append(upscale(turned).rot90(-turns, (1, 2)))
+        results.append(upscale(turned.flip(2)).flip(2).rot90(-turns, (1, 2)))
+    expected = torch.stack(results).mean(0)
+    torch.testing.assert_close(Upscaler(network, device="cpu", self_ensemble=True)(image), expected)
+
+
+def test_the_self_ensemble_with_a_scale_for_each_side():
+    image = pixels(6, 8, 3)
+    assert Upscaler("esc-nano-lte", (1.5, 3), device="cpu", self_ensemble=True)(image).shape == (9, 24, 3)

@@ -4,6 +4,7 @@ import math
 import warnings
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from convattn.checkpoints.key_names import StateDict
 from convattn.checkpoints.state_dict import unwrapped_candidates
 from convattn.errors import InputError
+from convattn.models.memory import measure_bytes_per_pixel
 
 if TYPE_CHECKING:
     from spandrel import ImageModelDescriptor, ModelDescriptor
@@ -32,9 +34,13 @@ class SpandrelModel(nn.Module):
         dtypes: Precisions that it supports.
         window_size: Tiles whose origin is a multiple of it have the same windows as the whole image.
         memory_format: Of its weights; five-dimensional ones, which some architectures have, support no other.
+        channels: Channels of its images.
+        by_layers: None: it can only be called.
     """
 
+    channels = 3
     memory_format = torch.contiguous_format
+    by_layers = None
 
     def __init__(self, descriptor: "ImageModelDescriptor[nn.Module]") -> None:
         super().__init__()
@@ -44,6 +50,14 @@ class SpandrelModel(nn.Module):
         self.dtypes = [torch.float32] + half * [torch.float16] + bfloat16 * [torch.bfloat16]
         self.window_size = _step(descriptor)
         self._descriptor = descriptor
+
+    @cached_property
+    def bytes_per_pixel(self) -> float:
+        """Memory that a forward pass takes for a pixel of its input, estimated."""
+        device = next(self.parameters()).device
+        return measure_bytes_per_pixel(
+            self, torch.zeros(1, 3, self.window_size, self.window_size, device=device)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, 3, H, W) in [0, 1], any size from 1×1, to (N, 3, scale · H, scale · W), clamped."""

@@ -115,11 +115,11 @@ class _Job:
         if features := getattr(self.network, "features", None):
             about |= {
                 "window": str(features.window_size),
-                "bytes_a_pixel": str(self._bytes_a_pixel(features)),
+                "bytes_per_pixel": str(self._bytes_per_pixel(features)),
             }
         return about
 
-    def _bytes_a_pixel(self, features: Any) -> int:
+    def _bytes_per_pixel(self, features: Any) -> int:
         """Bounds the peaks that were measured: maps of features, attention scores, and what is upscaled."""
         heads = features.blocks[0].attention.relative_position_bias.shape[0]
         channels = features.dim if hasattr(self.network, "upsampler") else 3

@@ -3,6 +3,7 @@
 import math
 import re
 from dataclasses import dataclass
+from typing import Any
 
 from convattn.errors import InputError
 
@@ -46,14 +47,20 @@ class ScaleRequest:
     @classmethod
     def wished(
         cls,
-        scale: float | tuple[float, float] | None,
+        scale: float | str | tuple[float, float] | None,
         size: tuple[int | None, int | None] | None = None,
         exact: bool = False,
     ) -> "ScaleRequest | None":
-        """What a user asks for, who may give one scale for both directions, or nothing."""
+        """What a user requests: one scale for both directions or a pair, a size, or nothing (None).
+
+        Numbers may be NumPy scalars or strings.
+
+        Raises:
+            InputError: A scale or a side is no number, or see :class:`ScaleRequest`.
+        """
         if scale is None and size is None:
             return None
-        return cls((scale, scale) if isinstance(scale, (int, float)) else scale, size, exact)
+        return cls(_pair(scale), _sides(size), exact)
 
     @property
     def whole_scale(self) -> int | None:
@@ -122,6 +129,32 @@ def parse_size(text: str) -> Size:
     if not match:
         raise InputError(f"A size is a width and a height such as 1920x1080, not {text}.")
     return int(match[2]), int(match[1])
+
+
+def _pair(scale: Any) -> tuple[float, float] | None:
+    """A scale for each direction."""
+    if scale is None:
+        return None
+    try:
+        if isinstance(scale, str) or not hasattr(scale, "__len__"):
+            return float(scale), float(scale)
+        vertical, horizontal = scale
+        return float(vertical), float(horizontal)
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"A scale is a number from 1 to {LARGEST_SCALE}, or a pair of them, not {scale!r}."
+        ) from error
+
+
+def _sides(size: Any) -> tuple[int | None, int | None] | None:
+    """A height and a width in whole pixels."""
+    if size is None:
+        return None
+    try:
+        height, width = (None if side is None else int(side) for side in size)
+        return height, width
+    except (TypeError, ValueError) as error:
+        raise InputError(f"A size is a pair (height, width) in pixels, not {size!r}.") from error
 
 
 def _rounded(x: float) -> int:

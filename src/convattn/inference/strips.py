@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from convattn.images.lazy_image import Map, Region, around, local, target_of
 from convattn.layers.execution import Points
 from convattn.models.features import SuperResolutionNetwork
+from convattn.progress import Progress, ignore
 
 __all__ = ["Array", "bytes_of_feature_maps", "upscale"]
 
@@ -50,7 +51,7 @@ def upscale(
     *,
     memory: int,
     allocate: Callable[[tuple[int, int, int], Any], Array] = np.empty,
-    progress: Callable[[float], None] = lambda part: None,
+    progress: Progress = ignore,
 ) -> Iterator[tuple[Region, Tensor]]:
     """Upscale an image as the network does when it receives the whole.
 
@@ -60,7 +61,7 @@ def upscale(
         size: Height and width of the result.
         memory: About how many bytes the computation of a region may take; a window at least is computed.
         allocate: Makes the array of a feature map, from its shape (H, W, C) and a NumPy dtype.
-        progress: Called now and then with the fraction that is done, up to 1.
+        progress: Called with the fraction that is done.
 
     Yields:
         Regions of the image, strip by strip, and their upscaled pixels (1, 3, h, w), not clamped, which

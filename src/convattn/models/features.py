@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from convattn.layers import Block, BodyConfig, Conv2d, FactoredLargeKernel, LargeKernel, LayerNorm2d
 from convattn.layers.execution import WHOLE_IMAGE, Execution, with_halo
 from convattn.layers.fusion import convolve
+from convattn.models.memory import bytes_per_pixel
 
 __all__ = ["Features", "SuperResolutionNetwork"]
 
@@ -84,6 +85,17 @@ class SuperResolutionNetwork(nn.Module):
     def window_size(self) -> int:
         """Side in pixels of the windows that images are divided into, from the upper left corner."""
         return self.features.window_size
+
+    @property
+    def by_layers(self) -> "SuperResolutionNetwork":
+        """The network whose layers can be applied one by one: itself."""
+        return self
+
+    @property
+    def bytes_per_pixel(self) -> float:
+        """Memory that a forward pass takes for a pixel of its input, estimated."""
+        largest = max(self.features.dim, self.widest_map((self.scale or 1) ** 2))
+        return bytes_per_pixel(largest)
 
     def widest_map(self, area: float) -> float:
         """Return the size of the largest feature map after the body, in channels for each input pixel.

@@ -67,12 +67,14 @@ class ExportedNetwork(nn.Module):
     Attributes:
         scale: How many times larger the result is.
         window_size: Of its attention in pixels, or a usual one.
-        bytes_a_pixel: Of memory while it computes, estimated.
+        bytes_per_pixel: Of memory while it computes, estimated.
 
     Raises:
         InputError: It does not take images, or does not upscale them by a whole number.
     """
 
+    channels = 3
+    by_layers = None
     memory_format = torch.contiguous_format
     dtypes = (torch.float32,)  # autocast does not reach it; its precision was settled when it was exported
 
@@ -91,7 +93,7 @@ class ExportedNetwork(nn.Module):
         about = runtime.metadata
         self.scale = int(about["scale"]) if "scale" in about else self._measure_scale()
         self.window_size = int(about.get("window", 32))
-        self.bytes_a_pixel = int(about.get("bytes_a_pixel", 2**14))
+        self.bytes_per_pixel = int(about.get("bytes_per_pixel", 2**14))
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, 3, H, W) in [0, 1] to (N, 3, scale · H, scale · W)."""

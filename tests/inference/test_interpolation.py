@@ -1,0 +1,37 @@
+"""Network interpolation blends weights."""
+
+import pytest
+import torch
+
+from convattn.errors import InputError
+from convattn.inference import upscaler
+from convattn.inference.interpolation import interpolate
+from convattn.inference.upscaler import Upscaler
+from convattn.models.registry import build
+
+
+def test_weights_are_blended():
+    sharp, faithful = build("esc-nano", 2), build("esc-nano", 2)
+    expected = {
+        key: 0.75 * tensor + 0.25 * faithful.state_dict()[key] for key, tensor in sharp.state_dict().items()
+    }
+    torch.testing.assert_close(interpolate(sharp, faithful, 0.25).state_dict(), expected)
+
+
+@pytest.mark.parametrize(("other", "fidelity"), [(3, 0.5), (2, 1.5), (2, -0.1), (2, float("nan"))])
+def test_impossible_blends(other, fidelity):
+    with pytest.raises(InputError, match=r"[Ff]idelity|shapes"):
+        interpolate(build("esc-nano", 2), build("esc-nano", other), fidelity)
+
+
+def test_models_with_weights_of_both_kinds(monkeypatch):
+    networks = {"pair": build("esc-nano", 2), "pair-mse": build("esc-nano", 2)}
+    faithful = Upscaler(networks["pair-mse"], device="cpu")
+    monkeypatch.setattr(upscaler.catalog, "models", lambda: dict.fromkeys(networks))
+    monkeypatch.setattr(upscaler.catalog, "find", networks.get)
+    monkeypatch.setattr(upscaler.catalog, "scales", lambda name: [2])
+    monkeypatch.setattr(upscaler, "from_pretrained", lambda name, scale: networks[name])
+    image = torch.rand(3, 6, 5)
+    torch.testing.assert_close(Upscaler("pair", fidelity=1, device="cpu")(image), faithful(image))
+    with pytest.raises(InputError, match="both kinds are pair"):
+        Upscaler("pair-mse", fidelity=0.5, device="cpu")
