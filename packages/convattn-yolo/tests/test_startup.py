@@ -12,7 +12,7 @@ STARTUP = Path(__file__).parents[1] / "startup"
 
 
 def run(code: str, **environment: str) -> str:
-    """What a fresh interpreter prints that sees this package and the folders on its PYTHONPATH."""
+    """Return what a fresh interpreter prints."""
     process = subprocess.run(
         [sys.executable, "-c", code],
         env={**os.environ, **environment},
@@ -23,7 +23,7 @@ def run(code: str, **environment: str) -> str:
     return process.stdout.strip()
 
 
-def test_the_line_that_runs_at_start_up_imports_next_to_nothing() -> None:
+def test_the_startup_line_imports_next_to_nothing() -> None:
     line = (STARTUP / "convattn_yolo.pth").read_text()
     code = f"import sys\nbefore = set(sys.modules)\n{line}\nprint(*sorted(set(sys.modules) - before))"
     assert line.count("\n") == 1
@@ -33,18 +33,16 @@ def test_the_line_that_runs_at_start_up_imports_next_to_nothing() -> None:
 
 
 @pytest.mark.parametrize(("value", "watching"), [("", "True"), ("1", "True"), ("0", "False")])
-def test_off_switch(value: str, watching: str) -> None:
+def test_the_environment_variable_disables_the_hook(value: str, watching: str) -> None:
     code = (
         "import sys\nsys.meta_path[:] = [f for f in sys.meta_path if type(f).__name__ != '_Watcher']\n"
         "from convattn_yolo.startup import start\nstart()\nstart()\n"
         "found = [f for f in sys.meta_path if type(f).__name__ == '_Watcher']\nprint(len(found) == 1)"
     )
-    assert run(code, CONVATTN_STARTUP=value) == watching
+    assert run(code, CONVATTN_YOLO_STARTUP=value) == watching
 
 
-def test_a_failure_of_ours_is_a_warning_and_no_failure_of_theirs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failure_of_ours_is_only_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(module: ModuleType) -> None:
         raise RuntimeError("broken")
 
@@ -52,7 +50,7 @@ def test_a_failure_of_ours_is_a_warning_and_no_failure_of_theirs(
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setitem(startup._EXTENSIONS, "convattn_victim", fail)
     startup.install()
-    with pytest.warns(UserWarning, match="convattn could not extend convattn_victim: broken"):
+    with pytest.warns(UserWarning, match="convattn-yolo could not extend convattn_victim: broken"):
         import convattn_victim
     assert convattn_victim.value == 1
 

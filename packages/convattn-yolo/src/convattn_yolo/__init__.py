@@ -1,7 +1,7 @@
 """The C3k2_ESC block in Ultralytics YOLO26.
 
-Importing this package makes every model name with ``C3k2_ESC`` known to Ultralytics, whether Ultralytics was
-imported before or will be. An installed convattn does the same by itself at start-up.
+Importing this package registers all model names with ``C3k2_ESC`` in Ultralytics, before or after Ultralytics
+is imported. An installed convattn-yolo does so by itself when Python starts.
 """
 
 from convattn_yolo.startup import install

@@ -1,8 +1,8 @@
-"""Waits for Ultralytics to be imported, then teaches it C3k2_ESC.
+"""Start-up hook: extends Ultralytics with C3k2_ESC as soon as Ultralytics is imported.
 
-An installed convattn runs :func:`start` whenever Python starts, so this module imports nothing that is not
-there by then. The environment variable ``CONVATTN_STARTUP=0`` switches it off; ``import convattn_yolo`` does
-the same at any time.
+An installed convattn-yolo calls :func:`start` whenever Python starts, so this module imports only what the
+interpreter has loaded by then. The environment variable ``CONVATTN_YOLO_STARTUP=0`` disables the hook;
+``import convattn_yolo`` installs it at any time.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import sys
 
-TYPE_CHECKING = False  # typing itself takes longer to import than all of this
+TYPE_CHECKING = False  # importing typing would take longer than everything else here
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from importlib.machinery import ModuleSpec
@@ -20,13 +20,13 @@ __all__ = ["install", "start"]
 
 
 def start() -> None:
-    """Do :func:`install` unless the environment forbids it."""
-    if os.environ.get("CONVATTN_STARTUP") != "0":
+    """Call :func:`install` unless the environment variable disables it."""
+    if os.environ.get("CONVATTN_YOLO_STARTUP") != "0":
         install()
 
 
 def install() -> None:
-    """Watch for the modules to be extended and extend those that are already there."""
+    """Extend the modules of Ultralytics that are imported, and watch for the others. Idempotent."""
     if any(isinstance(finder, _Watcher) for finder in sys.meta_path):
         return
     sys.meta_path.insert(0, _Watcher())
@@ -36,7 +36,7 @@ def install() -> None:
 
 
 class _Watcher:
-    """Import finder that finds nothing itself and extends certain modules right after they were executed."""
+    """Import finder that delegates to the other finders and extends certain modules after their execution."""
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
@@ -61,13 +61,13 @@ def _extend_after_execution(loader: object, extend: Callable[[ModuleType], None]
 
 
 def _safely(extend: Callable[[ModuleType], None], module: ModuleType) -> None:
-    """Whatever goes wrong in here must not break the import of somebody else's module."""
+    """Warn about a failure instead of breaking the import of another package's module."""
     try:
         extend(module)
     except Exception as error:
         import warnings
 
-        warnings.warn(f"convattn could not extend {module.__name__}: {error}", stacklevel=2)
+        warnings.warn(f"convattn-yolo could not extend {module.__name__}: {error}", stacklevel=2)
 
 
 def _extend_tasks(tasks: ModuleType) -> None:
@@ -77,7 +77,7 @@ def _extend_tasks(tasks: ModuleType) -> None:
 
 
 def _extend_torchvision(extension: ModuleType) -> None:
-    if {"ultralytics", "lightning", "spandrel"} & sys.modules.keys():  # they import torchvision on their own
+    if "ultralytics" in sys.modules:  # other packages get the torchvision that is installed
         from convattn_yolo.torchvision_nms import define_nms
 
         define_nms(extension)
