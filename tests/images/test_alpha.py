@@ -3,8 +3,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from convattn.images.alpha import fill_transparent, fill_transparent_map, limit_to_neighbors
-from convattn.images.lazy_image import Map
+from convattn.images.alpha import fill_transparent, fill_transparent_lazily, limit_to_neighbors
+from convattn.images.lazy_image import LazyImage
 
 sizes = st.tuples(st.integers(1, 20), st.integers(1, 20))
 
@@ -27,8 +27,8 @@ def test_hidden_colors_leak_nowhere(size, opaque):
 @given(size=st.tuples(st.integers(1, 150), st.integers(1, 150)), opaque=st.sampled_from([0, 1e-4, 0.01, 0.5]))
 def test_large_images_are_filled_region_by_region(size, opaque):
     color, alpha = torch.rand(1, 3, *size), sparse_alpha(size, opaque)[:1]
-    maps = (Map(size, lambda region, x=x: x[:, :, region[0], region[1]]) for x in (color, alpha))
-    read, filled = fill_transparent_map(*maps).read, torch.empty_like(color)
+    maps = (LazyImage(size, lambda region, x=x: x[:, :, region[0], region[1]]) for x in (color, alpha))
+    read, filled = fill_transparent_lazily(*maps).read, torch.empty_like(color)
     for top in range(0, size[0], 40):
         rows = slice(top, min(top + 40, size[0]))
         for columns in (slice(0, size[1] // 3), slice(size[1] // 3, size[1])):

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from convattn.errors import InputError
-from convattn.images.sizes import LARGEST_SCALE, ScaleRequest, parse_size
+from convattn.images.sizes import LARGEST_SCALE, ScaleRequest, parse_size, resolve
 
 SIDES = st.integers(1, 5000)
 
@@ -42,7 +42,7 @@ def test_one_side_settles_the_other():
     assert ScaleRequest(size=(1080, 1920)).of(480, 1000) == (922, 1920)
 
 
-def test_an_exact_size_is_stretched_to():
+def test_an_exact_size():
     assert ScaleRequest(size=(1080, 1920), exact=True).of(480, 640) == (1080, 1920)
 
 
@@ -58,10 +58,10 @@ def test_sizes_without_pixels_are_refused(size):
         ScaleRequest(size=size)
 
 
-def test_a_wish_is_one_thing():
-    for wish in ({}, {"scale": (2, 2), "size": (10, 10)}, {"size": (None, 9), "exact": True}):
+def test_a_request_is_a_scale_or_a_size():
+    for request in ({}, {"scale": (2, 2), "size": (10, 10)}, {"size": (None, 9), "exact": True}):
         with pytest.raises(InputError):
-            ScaleRequest(**wish)
+            ScaleRequest(**request)
 
 
 def test_images_become_neither_smaller_nor_immense():
@@ -78,8 +78,34 @@ def test_sizes_are_written_width_first():
             parse_size(text)
 
 
-def test_whole_scales_are_told():
+def test_whole_scales():
     assert ScaleRequest((3.0, 3.0)).whole_scale == 3
     assert ScaleRequest((2.5, 2.5)).whole_scale is None
     assert ScaleRequest((2, 3)).whole_scale is None
     assert ScaleRequest(size=(10, 10)).whole_scale is None
+
+
+@pytest.mark.parametrize("scale", [2, "2", 2.0, (2, "2"), [2, 2]])
+def test_requests_take_numbers_of_every_type(scale):
+    assert ScaleRequest.parse(scale) == ScaleRequest((2.0, 2.0))
+
+
+@pytest.mark.parametrize("scale", ["two", (1, 2, 3), object()])
+def test_what_is_no_scale_is_refused(scale):
+    with pytest.raises(InputError, match="number from 1 to 30"):
+        ScaleRequest.parse(scale)
+
+
+def test_what_is_no_size_is_refused():
+    for size in (640, ("a", "b"), (1, 2, 3)):
+        with pytest.raises(InputError, match="pair"):
+            ScaleRequest.parse(None, size)
+
+
+def test_requests_meet_the_scale_of_a_network():
+    two, three = ScaleRequest((2, 2)), ScaleRequest((3, 3))
+    assert resolve(2, None) == resolve(2, two) == resolve(None, two) == two
+    assert resolve(3, two, resizes=True) == two
+    for own, request, resizes in ((None, None, True), (2, three, True), (3, two, False)):
+        with pytest.raises(InputError):
+            resolve(own, request, resizes=resizes)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from convattn.checkpoints.loading import from_pretrained
-from convattn.images.lazy_image import Map, target_of
+from convattn.images.lazy_image import LazyImage, target_of
 from convattn.images.memmap import FileArray
 from convattn.inference import strips
 from convattn.layers import BodyConfig
@@ -41,7 +41,7 @@ def lively(network):
 
 def in_strips(network, x, size, **options):
     """The image put together, each pixel once."""
-    image = Map(tuple(x.shape[2:]), lambda region: x[:, :, region[0], region[1]])
+    image = LazyImage(tuple(x.shape[2:]), lambda region: x[:, :, region[0], region[1]])
     upscaled, times = torch.zeros(1, 3, *size, dtype=x.dtype), torch.zeros(size)
     for region, pixels in strips.upscale(network, image, size, **options):
         rows, columns = target_of(region, image.size, size)

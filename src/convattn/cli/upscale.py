@@ -14,13 +14,18 @@ def upscale(
         typer.Argument(metavar="INPUT", help="Images, folders, patterns such as '*.png', or a video."),
     ],
     output: Annotated[
-        Path,
-        typer.Option("--output", "-o", help="A folder; for one image it may be the name of the result."),
-    ],
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="A folder; for one image it may be the name of the result. By default results lie beside "
+            "their inputs, as photo_x2.jpg.",
+        ),
+    ] = None,
     scale: Annotated[
         float | None,
         typer.Option(
-            "--scale", "-s", help="How many times larger, 1 to 30; by default the model's own, or 2."
+            "--scale", "-s", help="How many times larger, 1 to 30; by default that of the model, or 2."
         ),
     ] = None,
     width: Annotated[int | None, typer.Option(help="In place of a scale: most pixels across.")] = None,
@@ -61,6 +66,18 @@ def upscale(
         str,
         typer.Option(metavar="auto|PIXELS", help="Side of tiles, which are not quite exact; auto is exact."),
     ] = "auto",
+    self_ensemble: Annotated[
+        bool,
+        typer.Option(
+            "--self-ensemble", help="Average over 8 flips and rotations: a little better, 8 times slower."
+        ),
+    ] = False,
+    fidelity: Annotated[
+        float | None,
+        typer.Option(
+            min=0, max=1, help="0 is sharpest, 1 most faithful, for models with weights of both kinds."
+        ),
+    ] = None,
     codec: Annotated[str, typer.Option(metavar="h264|hevc|av1|vp9|prores|ffv1", help="Of a video.")] = "h264",
     crf: Annotated[
         int | None,
@@ -71,10 +88,10 @@ def upscale(
     fps: Annotated[float, typer.Option(help="Frames a second of a video made of a folder of images.")] = 25,
     batch: Annotated[int, typer.Option(min=1, help="Frames of a video that are upscaled at once.")] = 4,
 ) -> None:
-    """Upscale images and video: convattn upscale photo.jpg -o large.png --scale 4.
+    """Upscale images and video: convattn upscale photo.jpg makes photo_x2.jpg.
 
     By any scale (--scale 2.7) or to a size: --width 1920, --height 1080 or
-    --size 1920x1080 keep the shape of the image, --exact stretches it.
+    --size 1920x1080 keep the aspect ratio, --exact stretches the image.
 
     Reads PNG, JPEG, WebP, TIFF, AVIF and GIF; writes all but GIF.
     Transparency, 16 bits, grayscale, color profiles and metadata are kept.
@@ -86,21 +103,21 @@ def upscale(
 
     A video (convattn upscale clip.mp4 -o big.mp4) keeps its times, sound,
     subtitles and chapters; into a folder (-o frames/) it becomes numbered
-    images. Interrupted, the same command goes on. Animated GIF, WebP and
+    images. After an interruption the same command resumes. Animated GIF, WebP and
     PNG become the same, or a video.
 
-    An image that cannot be upscaled does not keep the others from it: what
-    failed is listed at the end, and the exit status is 1.
+    If an image cannot be upscaled, the others still are: the failures are
+    listed at the end, and the exit status is 1.
     """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from convattn.checkpoints import catalog
     from convattn.cli.video import is_video, upscale_moving
     from convattn.cli.warnings import notes
     from convattn.errors import InputError
     from convattn.images.sizes import parse_size
     from convattn.inference.batch_jobs import plan, upscale_files
+    from convattn.inference.result_names import beside
     from convattn.inference.upscaler import Upscaler
 
     if size is not None and (height, width) != (None, None):
@@ -108,12 +125,8 @@ def upscale(
     if size is not None:
         height, width = parse_size(size)
     sides = None if (height, width) == (None, None) else (height, width)
-    if scale is None and sides is None and (model is None or len(catalog.scales(model)) > 1):
-        scale = 2
     if tile != "auto" and not tile.isdecimal():
         raise InputError(f"The tile {tile} is neither auto nor a number of pixels.")
-    moving = is_video(inputs, output)
-    jobs = [] if moving else plan(inputs, output, output_format)
     console = Console(stderr=True)
     with notes(console):
         upscaler = Upscaler(
@@ -124,12 +137,28 @@ def upscale(
             device=device,
             precision=precision,
             tile=None if tile == "auto" else int(tile),
+            self_ensemble=self_ensemble,
+            fidelity=fidelity,
         )
-    if moving:
+    results: list[tuple[list[str], Path]] = (
+        [(inputs, output)]
+        if output
+        else [([given], Path(name)) for given, name in beside(inputs, upscaler.request, output_format)]
+    )
+    for _, result in results if output is None else []:
+        typer.echo(f"Writing {result}", err=True)
+    videos = [(given, result) for given, result in results if is_video(given, result)]
+    jobs = [
+        job
+        for given, result in results
+        if (given, result) not in videos
+        for job in plan(given, result, output_format)
+    ]
+    for given, result in videos:
         upscale_moving(
             upscaler,
-            inputs,
-            output,
+            given,
+            result,
             label=f"{model} {upscaler.request} {precision} {tile}",
             codec=codec,
             crf=crf,
@@ -139,7 +168,6 @@ def upscale(
             existing=existing,
             output_format=output_format,
         )
-        return
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     with (
         Progress(*columns, console=console, disable=not console.is_terminal) as bar,

@@ -23,7 +23,7 @@ from convattn.evaluation.metrics import psnr_y, ssim_y
 from convattn.images.io import find_images, read_rgb
 from convattn.images.pixel_range import from_unit
 from convattn.images.resize import resize_bicubic
-from convattn.images.sizes import ScaleRequest, settled
+from convattn.images.sizes import ScaleRequest, resolve
 from convattn.inference.devices import choose_device
 from convattn.ops import reflect_pad
 
@@ -130,11 +130,11 @@ def choose_method(
         InputError: There is no such model or device, or the scale is missing, out of range or not the
             model's.
     """
-    request = ScaleRequest.wished(scale)
+    request = ScaleRequest.parse(scale)
     model = model or default_model(request)
     whole_scale = request.whole_scale if request else None
     network: Any = None if model == "bicubic" else from_pretrained(model, whole_scale)
-    scale = settled(getattr(network, "scale", None), request).scale[0]  # type: ignore[index]
+    scale = resolve(getattr(network, "scale", None), request).scale[0]  # type: ignore[index]
     method = bicubic(scale) if network is None else with_network(network, scale, choose_device(device))
     return method, scale, model
 

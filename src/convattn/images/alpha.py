@@ -4,9 +4,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from convattn.images.lazy_image import Map, Region, local
+from convattn.images.lazy_image import LazyImage, Region, local
 
-__all__ = ["extremes_around", "fill_transparent", "fill_transparent_map", "limit_to_neighbors"]
+__all__ = ["extremes_around", "fill_transparent", "fill_transparent_lazily", "limit_to_neighbors"]
 
 _HALVINGS = 5
 _COARSE = 2**_HALVINGS  # side of the squares of which colors are kept for the whole of a large image
@@ -25,7 +25,7 @@ def fill_transparent(color: Tensor, alpha: Tensor) -> Tensor:
     return torch.where(alpha > 0, color, _fill(color * alpha, alpha))
 
 
-def fill_transparent_map(color: Map, alpha: Map) -> Map:
+def fill_transparent_lazily(color: LazyImage, alpha: LazyImage) -> LazyImage:
     """As :func:`fill_transparent`, region by region: the whole is looked at in coarse squares only.
 
     Args:
@@ -44,7 +44,7 @@ def fill_transparent_map(color: Map, alpha: Map) -> Map:
     def fill(color: Tensor, alpha: Tensor, coarse: Tensor) -> Tensor:
         return torch.where(alpha > 0, color, _fill(color * alpha, alpha, coarse))
 
-    return local(fill, color, alpha, Map(alpha.size, squares), window=_COARSE)
+    return local(fill, color, alpha, LazyImage(alpha.size, squares), window=_COARSE)
 
 
 def _fill(weighted: Tensor, weight: Tensor, coarsest: Tensor | None = None) -> Tensor:

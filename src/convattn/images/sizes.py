@@ -1,4 +1,4 @@
-"""By how much images are upscaled: by a scale, or to a size."""
+"""Requests: by which scale, or to what size, images are upscaled."""
 
 import math
 import re
@@ -7,25 +7,26 @@ from typing import Any
 
 from convattn.errors import InputError
 
-__all__ = ["LARGEST_SCALE", "ScaleRequest", "parse_size", "settled"]
+__all__ = ["LARGEST_SCALE", "ScaleRequest", "parse_size", "resolve"]
 
 LARGEST_SCALE = 30
-"""Beyond this a network of any scale has nothing left to tell from."""
+"""Beyond it a network of arbitrary scale only interpolates."""
 
 Size = tuple[int, int]
 
 
 @dataclass(frozen=True)
 class ScaleRequest:
-    """By a scale or to a size, each height before width.
+    """A request to upscale by a scale or to a size; the height stands before the width.
 
     Attributes:
-        scale: How many times higher and wider results are, 1 to :data:`LARGEST_SCALE`.
-        size: Most rows and columns of results, which keep the shape of their images; None is no limit.
-        exact: Whether results have that very size, whatever the shape of their images.
+        scale: Vertical and horizontal scale, 1 to :data:`LARGEST_SCALE`.
+        size: Largest height and width of results, which keep the aspect ratio of images; None is no limit.
+        exact: Whether results have exactly this size, whatever the aspect ratio of images.
 
     Raises:
-        InputError: There are a scale and a size, or neither; one is out of range; or ``exact`` lacks a side.
+        InputError: There is not exactly one of scale and size, one is out of range, or an exact size has
+            only one side.
     """
 
     scale: tuple[float, float] | None = None
@@ -45,15 +46,15 @@ class ScaleRequest:
             raise InputError("An exact size is a height and a width; give both.")
 
     @classmethod
-    def wished(
+    def parse(
         cls,
         scale: float | str | tuple[float, float] | None,
         size: tuple[int | None, int | None] | None = None,
         exact: bool = False,
     ) -> "ScaleRequest | None":
-        """What a user requests: one scale for both directions or a pair, a size, or nothing (None).
+        """Return the request that a user makes: one scale for both directions or a pair, a size, or None.
 
-        Numbers may be NumPy scalars or strings.
+        Numbers may also be NumPy scalars or strings.
 
         Raises:
             InputError: A scale or a side is no number, or see :class:`ScaleRequest`.
@@ -70,10 +71,10 @@ class ScaleRequest:
         return int(self.scale[0])
 
     def of(self, height: int, width: int) -> Size:
-        """Return height and width of what an image of some height and width becomes.
+        """Return height and width of the result for an image of some height and width.
 
         Raises:
-            InputError: It would become smaller, or more than :data:`LARGEST_SCALE` times as large.
+            InputError: It would be smaller than the image, or more than :data:`LARGEST_SCALE` times as large.
         """
         if self.scale:
             return _rounded(height * self.scale[0]), _rounded(width * self.scale[1])
@@ -89,7 +90,7 @@ class ScaleRequest:
         most_rows, most_columns = self.size or (None, None)
         if self.exact and most_rows and most_columns:
             return most_rows, most_columns
-        # Compared without division, so that the side that decides comes out exactly.
+        # Compared without division, so that the limiting side comes out exactly.
         if most_columns is None or (most_rows is not None and most_rows * width <= most_columns * height):
             return most_rows or 1, max(1, _rounded(width * (most_rows or 1) / height))
         return max(1, _rounded(height * most_columns / width)), most_columns
@@ -101,29 +102,37 @@ class ScaleRequest:
         return f"{width or ''}x{height or ''}{' exactly' if self.exact else ''}"
 
 
-def settled(own: int | None, wish: ScaleRequest | None) -> ScaleRequest:
-    """What is wished for, which a network of one scale must have, or its own scale.
+def resolve(own: int | None, request: ScaleRequest | None, *, resizes: bool = False) -> ScaleRequest:
+    """Return the request, or the scale of the network where nothing is requested.
+
+    Args:
+        own: The scale of the network; None where it is arbitrary.
+        request: What the user requests.
+        resizes: Whether results are resized, so that a network may have a larger scale than requested.
 
     Raises:
-        InputError: There is neither, or the network has another scale.
+        InputError: There is neither, or the network cannot fulfil the request.
     """
-    if wish is None and own is None:
-        raise InputError("This model upscales by any scale; say by which, or to what size.")
-    if wish is None:
-        return ScaleRequest((own, own))  # type: ignore[arg-type]
-    if own and wish.scale and wish.whole_scale != own:
-        raise InputError(
-            f"This model upscales by {own}, not by {wish}; give scale {own}, or a model of any scale such as "
-            "esc-nano-lte."
-        )
-    return wish
+    if request is None:
+        if own is None:
+            raise InputError("This model upscales by an arbitrary scale; give one, as scale=2, or a size.")
+        return ScaleRequest((own, own))
+    if own is None or request.scale is None:
+        return request
+    if request.whole_scale == own or (resizes and max(request.scale) <= own):
+        return request
+    most = f"at most {own}" if resizes else f"{own}"
+    raise InputError(
+        f"This model upscales by {own}, not by {request}; request {most}, or use a model of arbitrary scale "
+        "such as esc-nano-lte."
+    )
 
 
 def parse_size(text: str) -> Size:
-    """Height and width of a text such as 1920x1080, which has the width first.
+    """Return height and width of a text such as 1920x1080, in which the width is first.
 
     Raises:
-        InputError: It is something else.
+        InputError: The text is something else.
     """
     match = re.fullmatch(r"(\d{1,9})\s*[xX×]\s*(\d{1,9})", text.strip())
     if not match:

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from convattn.images.alpha import extremes_around, fill_transparent_map
-from convattn.images.lazy_image import Map, Region, local, target_of
+from convattn.images.alpha import extremes_around, fill_transparent_lazily
+from convattn.images.lazy_image import LazyImage, Region, local, target_of
 from convattn.images.memmap import LARGE, FileArray, check_disk, gather
 from convattn.images.pixel_range import from_unit, to_unit
 from convattn.inference import strips
@@ -105,7 +105,7 @@ def _channels(
         done[stream] = fraction
         progress(sum(done) / 2)
 
-    filled = fill_transparent_map(color, alpha)
+    filled = fill_transparent_lazily(color, alpha)
     color = local(lambda x: to_unit(from_unit(x, image.dtype)), filled)
     color_stream = run(color, colors == 1, progress=partial(both, 0))
     alpha_stream = _limited(run(alpha, True, progress=partial(both, 1)), alpha, size)
@@ -113,27 +113,27 @@ def _channels(
         yield region, torch.cat((channels, opacity), 1)
 
 
-def _unit(image: Tensor, device: torch.device) -> Map:
+def _unit(image: Tensor, device: torch.device) -> LazyImage:
     """(channels, H, W) in [0, 1]."""
     height, width = image.shape[1:]
-    return Map((height, width), lambda region: to_unit(image[None, :, region[0], region[1]], device))
+    return LazyImage((height, width), lambda region: to_unit(image[None, :, region[0], region[1]], device))
 
 
 def _run(
-    network: SuperResolutionNetwork, x: Map, grayscale: bool, *, size: tuple[int, int], **options: Any
+    network: SuperResolutionNetwork, x: LazyImage, grayscale: bool, *, size: tuple[int, int], **options: Any
 ) -> Stream:
     """Upscale color; a grayscale image is the mean of three equal channels."""
 
     def rgb(region: Region) -> Tensor:
         return x.read(region).expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
 
-    for region, channels in strips.upscale(network, Map(x.size, rgb), size, **options):
+    for region, channels in strips.upscale(network, LazyImage(x.size, rgb), size, **options):
         if torch.is_autocast_enabled(channels.device.type) and not bool(channels.isfinite().all()):
             raise OverflowError("half precision is not enough")
         yield region, channels.float().mean(1, keepdim=True) if grayscale else channels.float()
 
 
-def _limited(stream: Stream, alpha: Map, size: tuple[int, int]) -> Stream:
+def _limited(stream: Stream, alpha: LazyImage, size: tuple[int, int]) -> Stream:
     """As :func:`convattn.images.alpha.limit_to_neighbors`."""
     extremes = local(extremes_around, alpha, halo=1)
     for region, opacity in stream:

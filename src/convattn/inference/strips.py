@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from convattn.images.lazy_image import Map, Region, around, local, target_of
+from convattn.images.lazy_image import LazyImage, Region, around, local, target_of
 from convattn.layers.execution import Points
 from convattn.models.features import SuperResolutionNetwork
 from convattn.progress import Progress, ignore
@@ -46,7 +46,7 @@ def bytes_of_feature_maps(network: SuperResolutionNetwork, size: tuple[int, int]
 
 def upscale(
     network: SuperResolutionNetwork,
-    image: Map,
+    image: LazyImage,
     size: tuple[int, int],
     *,
     memory: int,
@@ -83,7 +83,7 @@ def upscale(
         progress(next(done) / total)
 
     execution = _InStrips(strips, lambda: allocate((*image.size, body.dim), dtype), weight, tick)
-    result: Map = network.execute(image, *arguments, run=execution)
+    result: LazyImage = network.execute(image, *arguments, run=execution)
     for region in last:
         yield region, result.read(region)
         tick()
@@ -127,11 +127,11 @@ class _InStrips:
     weight: Tensor
     tick: Callable[[], None]
 
-    def __call__(self, layer: Callable[..., Tensor], *inputs: Any, **options: Any) -> Map:
+    def __call__(self, layer: Callable[..., Tensor], *inputs: Any, **options: Any) -> LazyImage:
         """A feature map whose regions are computed when read, with the halo that the layer states."""
         names = [*range(len(inputs)), *options]
         arguments = dict(zip(names, (*inputs, *options.values()), strict=True))
-        maps = {name: value for name, value in arguments.items() if isinstance(value, Map)}
+        maps = {name: value for name, value in arguments.items() if isinstance(value, LazyImage)}
 
         def apply(*regions: Tensor) -> Tensor:
             values = arguments | dict(zip(maps, regions, strict=True))
@@ -145,21 +145,21 @@ class _InStrips:
             halo = layer.halo_of(*(x.read(region) for x in maps.values()))
             return local(apply, *maps.values(), halo=halo, window=window).read(region)
 
-        return Map(inputs[0].size, read)
+        return LazyImage(inputs[0].size, read)
 
-    def enter(self, part: nn.Module, *inputs: Any) -> Map:
+    def enter(self, part: nn.Module, *inputs: Any) -> LazyImage:
         """Evaluate a part without its hooks, which expect tensors."""
         return part.forward(*inputs, run=self)
 
-    def store(self, x: Map) -> Map:
+    def store(self, x: LazyImage) -> LazyImage:
         """Compute a feature map once."""
         array = self.allocate()
         for region in self._regions():
             array[region] = _to_array(x.read(region).to(self.weight.dtype))
             self.tick()
-        return Map(x.size, lambda region: _to_tensor(array[region]).to(self.weight.device))
+        return LazyImage(x.size, lambda region: _to_tensor(array[region]).to(self.weight.device))
 
-    def average(self, x: Map) -> Tensor:
+    def average(self, x: LazyImage) -> Tensor:
         """The average over the image, (1, C, 1, 1) in float64."""
         total = torch.zeros((), dtype=torch.float64)
         for region in self._regions():
@@ -167,7 +167,7 @@ class _InStrips:
             self.tick()
         return (total[..., None, None] / math.prod(x.size)).to(self.weight.device)
 
-    def sample(self, layer: Callable[..., Tensor], *inputs: Map, size: tuple[int, int]) -> Map:
+    def sample(self, layer: Callable[..., Tensor], *inputs: LazyImage, size: tuple[int, int]) -> LazyImage:
         """An upscaled map, each region of which is computed in coordinates of its own."""
         source = inputs[0].size
         points = Points.of(source, size, self.weight.device)
@@ -178,7 +178,7 @@ class _InStrips:
                 *(x.read(seen) for x in inputs), points.within(seen, target_of(region, source, size))
             )
 
-        return Map(source, read)
+        return LazyImage(source, read)
 
     def _regions(self) -> Iterator[Region]:
         return itertools.chain(*self.strips)

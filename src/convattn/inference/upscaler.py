@@ -17,7 +17,7 @@ from convattn.errors import InputError
 from convattn.images.io import Image
 from convattn.images.pixel_range import from_unit, to_unit
 from convattn.images.resize import resize_bicubic
-from convattn.images.sizes import ScaleRequest
+from convattn.images.sizes import ScaleRequest, resolve
 from convattn.inference import streaming
 from convattn.inference.devices import choose_device, choose_precision, empty_cache, is_out_of_memory
 from convattn.inference.image_kinds import unpack
@@ -96,10 +96,10 @@ class Upscaler:
         self.self_ensemble = self_ensemble
         self.device = choose_device(device)
         self.dtype = choose_precision(precision, self.device)
-        request = ScaleRequest.wished(scale, size, exact)
+        request = ScaleRequest.parse(scale, size, exact)
         self.network = as_model(_load(model, request, fidelity), self.device)
         self.scale = self.network.scale
-        self.request = _resolve(self.scale, request)
+        self.request = resolve(self.scale, request, resizes=True)
         if self.dtype not in self.network.dtypes:
             if precision != "auto":
                 warnings.warn(f"This model cannot compute in {precision}; fp32 is used.", stacklevel=2)
@@ -263,20 +263,6 @@ def _scale_to_load(name: str, request: ScaleRequest | None) -> int | None:
         return 2 if 2 in scales else scales[0]
     factor = max(request.scale) if request.scale else float("inf")
     return next((scale for scale in scales if scale >= factor), scales[-1])
-
-
-def _resolve(own: int | None, request: ScaleRequest | None) -> ScaleRequest:
-    """The request, or the scale of the network where nothing is requested."""
-    if request is None:
-        if own is None:
-            raise InputError("This model upscales by an arbitrary scale; give one, as scale=2, or a size.")
-        return ScaleRequest((own, own))
-    if own and request.scale and max(request.scale) > own:
-        raise InputError(
-            f"This model upscales by {own}, not by {request}; request at most {own}, or use a model of "
-            "arbitrary scale such as esc-nano-lte."
-        )
-    return request
 
 
 def _resize(image: Tensor, size: Size) -> Tensor:
