@@ -1,0 +1,271 @@
+"""Measure the models that ship, and peers; write the tables, the plot and the cards of the docs' model page.
+
+    python tools/model_table.py --benchmarks BENCHMARKS [--peer dat-light=DAT_light_x4.pth ...] [--lpips FILE]
+
+``BENCHMARKS`` holds Set5, Set14 and B100. Peers are weights that spandrel loads. Measurements are kept in
+docs/model_table.json with the hash of the weights, so that a second run measures only what is new. Times are
+processor time on one thread. LPIPS is that of 20 images of B100, degraded as for training (seeds 0 to 19).
+"""
+
+import argparse
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from convattn.bench import Candidate, Setting, memory
+from convattn.bench.timing import time_in_turns
+from convattn.checkpoints.catalog import Availability, models
+from convattn.checkpoints.loading import load_network
+from convattn.checkpoints.model_card import Task, read_card
+from convattn.evaluation.lpips import LPIPS, load_lpips
+from convattn.evaluation.protocol import Method, Pair, bicubic, evaluate, mean_scores, pairs, with_network
+from convattn.files import replacing
+from convattn.images.io import find_images, read_rgb
+from convattn.images.pixel_range import from_unit
+from convattn.images.resize import resize_bicubic
+from convattn.training.degradation import Degradation, degrade
+
+DOCS = Path(__file__).parents[1] / "docs"
+PAGE, RESULTS, PLOT = DOCS / "models.md", DOCS / "model_table.json", DOCS / "_static" / "models.svg"
+SETS = ("Set5", "Set14", "B100")
+WIDTH, HEIGHT = 1280, 720  # of the result whose time and memory are measured
+REAL_IMAGES, REAL_SIDE = 20, 320
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A model at a scale; bicubic interpolation has no file."""
+
+    name: str
+    scale: int
+    task: Task
+    file: Path | None
+    is_peer: bool = False
+
+    @property
+    def key(self) -> str:
+        """What its measurements are kept under."""
+        digest = hashlib.sha256(self.file.read_bytes()).hexdigest() if self.file else ""
+        return f"{self.name} x{self.scale} {digest[:16]}".strip()
+
+    def method(self) -> Method:
+        """Return how it upscales."""
+        return with_network(load_network(self.file), self.scale) if self.file else bicubic(self.scale)
+
+
+@dataclass
+class Row:
+    """What was measured of an entry; scores by set as (PSNR-Y, SSIM-Y)."""
+
+    parameters: int
+    milliseconds: float
+    megabytes: float
+    scores: dict[str, tuple[float, float]]
+    lpips: float | None = None
+
+
+class AtScale(nn.Module):
+    """A network of arbitrary scale, or bicubic interpolation where there is none, at one scale."""
+
+    def __init__(self, network: nn.Module | None, scale: int) -> None:
+        super().__init__()
+        self.network, self.scale = network, scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Upscale (N, 3, H, W)."""
+        if self.network is None:
+            return resize_bicubic(x, self.scale)
+        return self.network(x, (self.scale * x.shape[2], self.scale * x.shape[3]))
+
+
+def build(file: Path | None, scale: int) -> nn.Module:
+    """Build what is timed."""
+    network = load_network(file) if file else None
+    return AtScale(network, scale) if network is None or network.scale is None else network
+
+
+def entries(peers: list[str]) -> Iterator[Entry]:
+    """Yield bicubic interpolation, the models that ship, and the peers."""
+    for scale in (2, 3, 4):
+        yield Entry("bicubic", scale, Task.classic, None)
+    for model in models().values():
+        for scale, weights in model.weights.items():
+            if weights.availability is Availability.bundled:
+                for each in (scale,) if scale else (2, 3, 4):
+                    yield Entry(model.name, each, model.card.task, weights.path)
+    for peer in peers:
+        name, _, file = peer.partition("=")
+        scale = int(load_network(file).scale)  # type: ignore[arg-type]
+        task = Task.real_world if "real" in name else Task.classic
+        yield Entry(name, scale, task, Path(file), is_peer=True)
+
+
+def real_pairs(folder: Path) -> Iterator[Pair]:
+    """Yield the real-world set: middles of images of B100, and what degradation makes of them at ×4."""
+    settings = Degradation(scale=4)
+    for seed, path in enumerate(find_images(folder / "B100" / "HR")[:REAL_IMAGES]):
+        image = read_rgb(path)
+        top, left = ((side - REAL_SIDE) // 2 for side in image.shape[1:])
+        high = image[:, max(top, 0) :, max(left, 0) :][:, :REAL_SIDE, :REAL_SIDE]
+        low = degrade(high[None] / 255, settings, generator=torch.Generator().manual_seed(seed))
+        yield Pair("real-world", path.name, from_unit(low[0], torch.uint8), high)
+
+
+def measure(entry: Entry, benchmarks: Path, lpips: LPIPS) -> Row:
+    """Measure everything of an entry."""
+    network = build(entry.file, entry.scale)
+    size = round(HEIGHT / entry.scale), round(WIDTH / entry.scale)
+    make: Callable[[], nn.Module] = partial(build, entry.file, entry.scale)
+    candidate = Candidate(entry.name, make, (1, 3, *size), HEIGHT * WIDTH)
+    setting = Setting(threads=1)
+    peak = memory.peak(candidate, setting) or 0
+    rounds = 1 if entry.is_peer else 5
+    run = {entry.name: candidate.prepare(setting)}
+    (seconds,) = time_in_turns(run, rounds, warm_up=1, clock=time.process_time).values()
+    row = Row(sum(p.numel() for p in network.parameters()), 1e3 * float(np.median(seconds)), peak / 1e6, {})
+    method = entry.method()
+    if entry.task is not Task.real_world:
+        for name in SETS:
+            (mean,) = mean_scores(evaluate(method, pairs(benchmarks / name, entry.scale), entry.scale))
+            row.scores[name] = mean.psnr, mean.ssim
+    if entry.scale == 4:
+        (mean,) = mean_scores(evaluate(method, real_pairs(benchmarks), 4, lpips))
+        row.lpips, row.scores["real-world"] = mean.lpips, (mean.psnr, mean.ssim)
+    return row
+
+
+def classic_table(rows: dict[Entry, Row]) -> list[str]:
+    """Return the table of models for clean images."""
+    lines = ["| Model | Scale | Parameters | " + " | ".join(SETS) + " | Time | Memory |", "|---" * 8 + "|"]
+    for entry, row in sorted(rows.items(), key=lambda item: item[0].scale):
+        if entry.task is not Task.real_world:
+            scores = " | ".join(
+                f"{psnr:.2f} / {ssim:.4f}" for psnr, ssim in map(row.scores.__getitem__, SETS)
+            )
+            lines.append(f"| {entry.name} | ×{entry.scale} | {_parameters(row)} | {scores} | {_cost(row)} |")
+    return lines
+
+
+def real_table(rows: dict[Entry, Row]) -> list[str]:
+    """Return the table of models for real-world images, beside bicubic interpolation and esc-nano."""
+    lines = ["| Model | Parameters | LPIPS ↓ | PSNR-Y | Time | Memory |", "|---" * 6 + "|"]
+    for entry, row in sorted(rows.items(), key=lambda item: -(item[1].lpips or 0)):
+        if row.lpips is not None and (entry.task is Task.real_world or entry.name in ("bicubic", "esc-nano")):
+            psnr = row.scores["real-world"][0]
+            lines.append(
+                f"| {entry.name} | {_parameters(row)} | {row.lpips:.3f} | {psnr:.2f} | {_cost(row)} |"
+            )
+    return lines
+
+
+def _parameters(row: Row) -> str:
+    return f"{row.parameters / 1e6:.2f} M" if row.parameters else "–"
+
+
+def _cost(row: Row) -> str:
+    return f"{row.milliseconds:,.0f} ms | {row.megabytes:,.0f} MB"
+
+
+def cards() -> Iterator[str]:
+    """Yield the cards of the weights that ship, from their headers."""
+    for model in models().values():
+        for weights in model.weights.values():
+            card = read_card(weights.path) if weights.availability is Availability.bundled else None
+            if card:
+                yield from (f"### {weights.path.stem}", "", f"{card.good_for}. License: {card.license}.", "")
+                parts = {"Data": card.data, "Limits": card.limits, "Repeat": f"`{card.repeat}`"}
+                yield from (
+                    f"- **{title}.** {text.strip()}" for title, text in parts.items() if text.strip("`")
+                )
+                yield ""
+
+
+def plot(rows: dict[Entry, Row]) -> None:
+    """Draw quality against time: PSNR of classic models at ×4, and LPIPS of those for real-world images."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    from matplotlib import pyplot
+
+    pyplot.rcParams["svg.hashsalt"] = "convattn"
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(10, 4), layout="constrained")
+    for entry, row in rows.items():
+        if entry.scale != 4 or not entry.file:
+            continue
+        style: dict[str, Any] = dict(marker="o", color="0.5" if entry.is_peer else "C0")
+        points = []
+        if "B100" in row.scores:
+            points.append((left, row.scores["B100"][0]))
+        if entry.task is Task.real_world and row.lpips is not None:
+            points.append((right, row.lpips))
+        for axes, value in points:
+            axes.plot(row.milliseconds, value, **style)
+            axes.annotate(
+                entry.name, (row.milliseconds, value), xytext=(6, 4), textcoords="offset points", fontsize=9
+            )
+    left.set(title="Clean images, ×4", ylabel="PSNR-Y on B100 (dB)")
+    right.set(title="Real-world images, ×4", ylabel="LPIPS, lower is better")
+    right.invert_yaxis()
+    for axes in (left, right):
+        axes.set(xscale="log", xlabel=f"ms for {WIDTH}×{HEIGHT}, one thread")
+        axes.margins(0.25)
+        axes.grid(alpha=0.3)
+    with replacing(PLOT) as temporary:
+        figure.savefig(temporary, metadata={"Date": None})
+
+
+def write_page(blocks: dict[str, list[str]]) -> None:
+    """Replace what stands between the markers of the page."""
+    text = PAGE.read_text(encoding="utf-8")
+    for name, lines in blocks.items():
+        begin, end = f"<!-- {name}: begin -->\n", f"<!-- {name}: end -->\n"
+        before, rest = text.split(begin)
+        text = before + begin + "\n" + "\n".join(lines).rstrip() + "\n\n" + end + rest.split(end)[1]
+    with replacing(PAGE) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def read_results() -> dict[str, Row]:
+    """Return the measurements of earlier runs."""
+    if not RESULTS.is_file():
+        return {}
+    return {key: Row(**row) for key, row in json.loads(RESULTS.read_text(encoding="utf-8")).items()}
+
+
+def main() -> None:
+    """Measure what is new and write the page."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--benchmarks", type=Path, required=True, help="folder of Set5, Set14 and B100")
+    parser.add_argument("--peer", action="append", default=[], metavar="NAME=FILE")
+    parser.add_argument("--lpips", type=Path, help="weights, see convattn evaluate --help")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    lpips, known, rows = load_lpips(options.lpips), read_results(), {}
+    chosen = list(entries(options.peer))
+    for entry in chosen:
+        if entry.key not in known:
+            known[entry.key] = measure(entry, options.benchmarks, lpips)
+            print(entry.key, known[entry.key], flush=True)
+            with replacing(RESULTS) as temporary:
+                temporary.write_text(json.dumps({k: asdict(r) for k, r in known.items()}, indent=1) + "\n")
+        rows[entry] = known[entry.key]
+    kept = {entry.key: asdict(row) for entry, row in rows.items()}
+    with replacing(RESULTS) as temporary:
+        temporary.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+    write_page({"classic": classic_table(rows), "real": real_table(rows), "cards": list(cards())})
+    plot(rows)
+
+
+if __name__ == "__main__":
+    main()
