@@ -11,17 +11,16 @@ import argparse
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
 
-from convattn.bench import Candidate, Setting, memory
+from convattn.bench import Setting, memory
+from convattn.bench.networks import trained_candidate
 from convattn.bench.timing import time_in_turns
 from convattn.checkpoints.catalog import Availability, models
 from convattn.checkpoints.loading import load_network
@@ -31,7 +30,6 @@ from convattn.evaluation.protocol import Method, Pair, bicubic, evaluate, mean_s
 from convattn.files import replacing
 from convattn.images.io import find_images, read_rgb
 from convattn.images.pixel_range import from_unit
-from convattn.images.resize import resize_bicubic
 from convattn.training.degradation import Degradation, degrade
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -73,26 +71,6 @@ class Row:
     lpips: float | None = None
 
 
-class AtScale(nn.Module):
-    """A network of arbitrary scale, or bicubic interpolation where there is none, at one scale."""
-
-    def __init__(self, network: nn.Module | None, scale: int) -> None:
-        super().__init__()
-        self.network, self.scale = network, scale
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Upscale (N, 3, H, W)."""
-        if self.network is None:
-            return resize_bicubic(x, self.scale)
-        return self.network(x, (self.scale * x.shape[2], self.scale * x.shape[3]))
-
-
-def build(file: Path | None, scale: int) -> nn.Module:
-    """Build what is timed."""
-    network = load_network(file) if file else None
-    return AtScale(network, scale) if network is None or network.scale is None else network
-
-
 def entries(peers: list[str]) -> Iterator[Entry]:
     """Yield bicubic interpolation, the models that ship, and the peers."""
     for scale in (2, 3, 4):
@@ -122,16 +100,15 @@ def real_pairs(folder: Path) -> Iterator[Pair]:
 
 def measure(entry: Entry, benchmarks: Path, lpips: LPIPS) -> Row:
     """Measure everything of an entry."""
-    network = build(entry.file, entry.scale)
-    size = round(HEIGHT / entry.scale), round(WIDTH / entry.scale)
-    make: Callable[[], nn.Module] = partial(build, entry.file, entry.scale)
-    candidate = Candidate(entry.name, make, (1, 3, *size), HEIGHT * WIDTH)
+    width, height = round(WIDTH / entry.scale), round(HEIGHT / entry.scale)
+    candidate = trained_candidate(entry.name, entry.file, entry.scale, width, height)
+    parameters = sum(parameter.numel() for parameter in candidate.build().parameters())
     setting = Setting(threads=1)
     peak = memory.peak(candidate, setting) or 0
     rounds = 1 if entry.is_peer else 5
     run = {entry.name: candidate.prepare(setting)}
     (seconds,) = time_in_turns(run, rounds, warm_up=1, clock=time.process_time).values()
-    row = Row(sum(p.numel() for p in network.parameters()), 1e3 * float(np.median(seconds)), peak / 1e6, {})
+    row = Row(parameters, 1e3 * float(np.median(seconds)), peak / 1e6, {})
     method = entry.method()
     if entry.task is not Task.real_world:
         for name in SETS:

@@ -15,8 +15,7 @@ from torch import Tensor, nn
 from convattn.checkpoints.loading import from_pretrained, save_network
 from convattn.cli import main
 from convattn.errors import InputError
-from convattn.export import export as exporting
-from convattn.export.export import export
+from convattn.export import PRECISIONS, export
 from convattn.images.io import Image, read_image, write_image
 from convattn.inference.upscaler import Upscaler
 from convattn.layers import BodyConfig
@@ -137,7 +136,7 @@ def test_int8(
     suffix: str, sign: bytes, network: nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("nncf")
-    monkeypatch.setitem(exporting.PRECISIONS, "int8", 0.2)  # this network's weights are noise
+    monkeypatch.setitem(PRECISIONS, "int8", 0.2)  # this network's weights are noise
     write_image(Image(np.random.default_rng(0).integers(0, 255, (20, 24, 3), np.uint8)), tmp_path / "a.png")
     file = tmp_path / f"network{suffix}"
     agreement = export(network, file, precision="int8", calibration=tmp_path)
@@ -158,7 +157,7 @@ def test_images_come_out_the_same(shape: tuple[int, ...], network: nn.Module, on
 def test_a_file_that_differs_is_not_kept(
     network: nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(exporting.PRECISIONS, "fp32", -1.0)
+    monkeypatch.setitem(PRECISIONS, "fp32", -1.0)
     (tmp_path / "network.onnx").write_text("as before")
     with pytest.raises(InputError, match="differs from torch"):
         export(network, tmp_path / "network.onnx")
@@ -170,7 +169,7 @@ def test_a_file_that_differs_is_not_kept(
     [
         ("network.bin", {}, "give it one of the suffixes"),
         ("network.onnx", {"precision": "bf16"}, "There is no precision bf16"),
-        ("network.xml", {"precision": "int8"}, "go together"),
+        ("network.xml", {"precision": "int8"}, "only int8 does"),
         ("network.pt2", {"precision": "int8", "calibration": "."}, "Only ONNX and OpenVINO are written in"),
         ("nowhere/network.onnx", {}, "cannot be written"),
     ],
@@ -202,7 +201,7 @@ def test_scales_that_cannot_be_exported(network: nn.Module, tmp_path: Path) -> N
 
 
 def test_exports_are_not_exported(onnx_file: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="an export already"):
+    with pytest.raises(InputError, match="already exported"):
         export(load_exported(onnx_file), tmp_path / "network.onnx")
 
 

@@ -5,17 +5,20 @@ import warnings
 from collections.abc import Callable
 from functools import partial
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from convattn.bench.spec import Candidate
 from convattn.bench.variants import DEFAULT, VARIANTS
+from convattn.checkpoints.loading import load_network
 from convattn.errors import InputError
+from convattn.images.resize import resize_bicubic
 from convattn.models import registry
 from convattn.models.registry import NETWORKS
 
-__all__ = ["OTHERS", "network_candidate"]
+__all__ = ["OTHERS", "network_candidate", "trained_candidate"]
 
 OTHERS: dict[str, tuple[str, Callable[[int], dict[str, Any]]]] = {
     "swinir-light": (
@@ -113,6 +116,38 @@ def network_candidate(
     return Candidate(
         label or name, build, (1, 3, height, width), pixels, VARIANTS[variant] if at else DEFAULT
     )
+
+
+def trained_candidate(name: str, file: Path | None, scale: int, width: int, height: int) -> Candidate:
+    """Return trained weights, or bicubic interpolation, with an image of the given size as a candidate.
+
+    Args:
+        name: Its name in tables.
+        file: The weights; None for bicubic interpolation.
+        scale: How many times larger the result is.
+        width: Of the image.
+        height: Of the image.
+    """
+    build = partial(_trained, file, scale)
+    return Candidate(name, build, (1, 3, height, width), scale**2 * width * height)
+
+
+def _trained(file: Path | None, scale: int) -> nn.Module:
+    network = load_network(file) if file else None
+    return _AtScale(network, scale) if network is None or network.scale is None else network
+
+
+class _AtScale(nn.Module):
+    """A network of arbitrary scale, or bicubic interpolation, at one scale."""
+
+    def __init__(self, network: nn.Module | None, scale: int) -> None:
+        super().__init__()
+        self.network, self.scale = network, scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.network is None:
+            return resize_bicubic(x, self.scale)
+        return self.network(x, (self.scale * x.shape[2], self.scale * x.shape[3]))
 
 
 def _other(name: str, scale: int) -> nn.Module:

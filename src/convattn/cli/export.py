@@ -11,7 +11,7 @@ __all__ = ["export"]
 def export(
     model: Annotated[
         str,
-        typer.Argument(help="A bundled model such as esc-nano, a weights file, or a Hugging Face Hub id."),
+        typer.Argument(help="A model such as esc-nano, a weights file, or a Hugging Face Hub id."),
     ],
     output: Annotated[
         Path,
@@ -20,7 +20,7 @@ def export(
     scale: Annotated[
         int | None,
         typer.Option(
-            "--scale", "-s", min=1, help="A model of any scale is exported at this; others may have just one."
+            "--scale", "-s", min=1, help="Needed for a model of arbitrary scale, or of several scales."
         ),
     ] = None,
     precision: Annotated[
@@ -32,21 +32,21 @@ def export(
     opset: Annotated[int, typer.Option(min=17, max=20, help="Version of the ONNX operators.")] = 18,
     calibration: Annotated[
         Path | None,
-        typer.Option(help="For int8: a folder of some ten images like those to be upscaled."),
+        typer.Option(help="For int8: a folder of about ten images like those to be upscaled."),
     ] = None,
 ) -> None:
-    """Write a network for other programs: convattn export esc-nano --scale 2 -o net.onnx.
+    """Write a network for other runtimes: convattn export esc-nano --scale 2 -o net.onnx.
 
-    It takes images of any height, width and number. Before the file is
-    kept, what it computes is compared with torch.
+    Height, width and batch size stay dynamic. The file is kept only if its
+    results are those of torch.
 
     convattn upscale --model net.onnx upscales images with it.
     """
     from convattn.checkpoints.loading import from_pretrained
-    from convattn.export import export as exporting
+    from convattn.export import export as write_export
 
     network = from_pretrained(model, scale)
-    agreement = exporting.export(
+    agreement = write_export(
         network, output, scale=scale, precision=precision, opset=opset, calibration=calibration
     )
     shapes = ["x".join(map(str, shape)) for shape in agreement.shapes]
