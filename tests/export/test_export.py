@@ -280,3 +280,44 @@ def test_command_line(
     assert "differs from torch by" in capsys.readouterr().out
     run("upscale", "small.png", "-o", "large.png", "--model", "network.onnx", "--device", "cpu")
     assert read_image("large.png").pixels.shape == (18, 22, 3)
+
+
+def test_an_endless_loop_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    helper, kind = onnx.helper, onnx.TensorProto
+    image = helper.make_tensor_value_info("input", kind.FLOAT, ["n", 3, "h", "w"])
+    result = helper.make_tensor_value_info("output", kind.FLOAT, ["n", 3, "h", "w"])
+    body = helper.make_graph(
+        [helper.make_node("Identity", ["go"], ["on"]), helper.make_node("Identity", ["x"], ["y"])],
+        "body",
+        [
+            helper.make_tensor_value_info("number", kind.INT64, []),
+            helper.make_tensor_value_info("go", kind.BOOL, []),
+            helper.make_tensor_value_info("x", kind.FLOAT, None),
+        ],
+        [
+            helper.make_tensor_value_info("on", kind.BOOL, []),
+            helper.make_tensor_value_info("y", kind.FLOAT, None),
+        ],
+    )
+    count = helper.make_tensor("count", kind.INT64, [], [2**62])
+    start = helper.make_tensor("start", kind.BOOL, [], [True])
+    loop = helper.make_node("Loop", ["count", "start", "input"], ["output"], body=body)
+    graph = helper.make_graph([loop], "endless", [image], [result], [count, start])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    onnx.save(model, tmp_path / "endless.onnx")
+    monkeypatch.setattr("convattn.runtimes.exported._SECONDS", 0.2)
+    monkeypatch.setattr("convattn.runtimes.exported._SECONDS_PER_PIXEL", 0)
+    with pytest.raises(InputError, match=r"endless\.onnx cannot upscale .*more than 0 seconds"):
+        load_exported(tmp_path / "endless.onnx")
+
+
+@pytest.mark.parametrize("content", [b"<net", b'<?xml version="1.0"?><net><layers/></net>', b"\x00" * 99])
+def test_openvino_says_nothing_before_the_sentence(
+    content: bytes, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("openvino")
+    (tmp_path / "bad.xml").write_bytes(content)
+    (tmp_path / "bad.bin").touch()
+    with pytest.raises(InputError, match=r"bad\.xml"):
+        load_exported(tmp_path / "bad.xml")
+    assert capfd.readouterr() == ("", "")

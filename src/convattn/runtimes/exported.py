@@ -9,6 +9,7 @@ An exported network is closed: tiles cannot share the averages that dynamic kern
 
 import logging
 import os
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from importlib import import_module
@@ -16,6 +17,7 @@ from inspect import signature
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol
+from xml.etree import ElementTree
 from zipfile import BadZipFile
 
 import torch
@@ -31,6 +33,7 @@ METADATA = "convattn"
 """The section of a file, where its format has sections, that says what the network is."""
 
 _PROVIDERS = {"cuda": ["TensorrtExecutionProvider", "CUDAExecutionProvider"]}
+_SECONDS, _SECONDS_PER_PIXEL = 30, 0.01  # after which an ONNX file with an endless loop is stopped
 _PROBE = 64  # pixels a side of the image by which the scale of an unknown network is found
 
 Size = tuple[int, int]
@@ -92,6 +95,8 @@ class ExportedNetwork(nn.Module):
         self._size = (height, width) if height and width else None
         about = runtime.metadata
         self.scale = int(about["scale"]) if "scale" in about else self._measure_scale()
+        if self.scale < 1:
+            raise InputError(f"{name} says that its scale is {self.scale}; export it again.")
         self.window_size = int(about.get("window", 32))
         self.bytes_per_pixel = int(about.get("bytes_per_pixel", 2**14))
 
@@ -208,7 +213,20 @@ class _Onnx(Runtime):
         return runtime.InferenceSession(self._path, options, providers=[*providers, "CPUExecutionProvider"])
 
     def __call__(self, x: Tensor) -> Tensor:
-        (y,) = self._session(x.device.type).run(None, {self._input: x.cpu().contiguous().numpy()})
+        limit = _SECONDS + _SECONDS_PER_PIXEL * x[:, 0].numel()
+        options, feed = require("onnxruntime").RunOptions(), {self._input: x.cpu().contiguous().numpy()}
+        options.log_severity_level = 4
+        timer = threading.Timer(limit, setattr, (options, "terminate", True))
+        timer.daemon = True
+        timer.start()
+        try:
+            (y,) = self._session(x.device.type).run(None, feed, options)
+        except Exception as error:
+            if not timer.is_alive():
+                raise TimeoutError(f"it computes for more than {limit:.0f} seconds") from error
+            raise
+        finally:
+            timer.cancel()
         return torch.from_numpy(y)
 
 
@@ -216,6 +234,7 @@ class _OpenVINO(Runtime):
     """OpenVINO on the processor, in float32 even where it would rather have bfloat16."""
 
     def __init__(self, path: Path) -> None:
+        _require_openvino_ir(path)
         self._model = openvino_core().read_model(path)
         (source,), (_,) = self._model.inputs, self._model.outputs
         self.shape = [side.get_length() if side.is_static else None for side in source.partial_shape]
@@ -231,6 +250,13 @@ class _OpenVINO(Runtime):
     def __call__(self, x: Tensor) -> Tensor:
         (y,) = self._compiled()(x.cpu().contiguous().numpy()).values()
         return torch.from_numpy(y)
+
+
+def _require_openvino_ir(path: Path) -> None:
+    """Check the root of an OpenVINO file; OpenVINO tries TensorFlow's reader on others, which prints errors."""
+    _, root = next(ElementTree.iterparse(path, events=["start"]))
+    if root.tag != "net" or not root.get("version", "").isdecimal():
+        raise ValueError("it is no OpenVINO model")
 
 
 class _TensorRT(Runtime):
