@@ -253,8 +253,9 @@ class _OpenVINO(Runtime):
 
 
 def _require_openvino_ir(path: Path) -> None:
-    """Check the root of an OpenVINO file; OpenVINO tries TensorFlow's reader on others, which prints errors."""
-    _, root = next(ElementTree.iterparse(path, events=["start"]))
+    """Check the root element; OpenVINO gives other files to TensorFlow's reader, which prints errors."""
+    with path.open("rb") as file:
+        _, root = next(ElementTree.iterparse(file, events=["start"]))
     if root.tag != "net" or not root.get("version", "").isdecimal():
         raise ValueError("it is no OpenVINO model")
 
