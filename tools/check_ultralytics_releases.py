@@ -45,7 +45,9 @@ def _check_inside(folder: str) -> None:
     import ultralytics
     from ultralytics import YOLO
 
-    import convattn_yolo  # noqa: F401 - the start-up hook may be off
+    import convattn_yolo
+
+    convattn_yolo.install()  # the start-up hook may be off
 
     torch.set_num_threads(1)
     family = "yolo26" if list(Path(ultralytics.__file__).parent.rglob("yolo26.yaml")) else "yolo11"

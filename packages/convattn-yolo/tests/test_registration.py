@@ -187,6 +187,6 @@ def test_ddp_workers_import_us() -> None:
 
     file = generate_ddp_file(trainer)
     code = Path(file).read_text()
-    assert code.count('if __name__ == "__main__":\n    import convattn_yolo\n') == 1
+    assert code.count('if __name__ == "__main__":\n    import convattn_yolo; convattn_yolo.install()\n') == 1
     compile(code, file, "exec")
     ddp_cleanup(trainer, file)

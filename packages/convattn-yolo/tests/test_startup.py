@@ -34,12 +34,10 @@ def test_the_startup_line_imports_next_to_nothing() -> None:
 
 @pytest.mark.parametrize(("value", "watching"), [("", "True"), ("1", "True"), ("0", "False")])
 def test_the_environment_variable_disables_the_hook(value: str, watching: str) -> None:
-    code = (
-        "import sys\nsys.meta_path[:] = [f for f in sys.meta_path if type(f).__name__ != '_Watcher']\n"
-        "from convattn_yolo.startup import start\nstart()\nstart()\n"
-        "found = [f for f in sys.meta_path if type(f).__name__ == '_Watcher']\nprint(len(found) == 1)"
-    )
-    assert run(code, CONVATTN_YOLO_STARTUP=value) == watching
+    count = "sum(type(finder).__name__ == '_Watcher' for finder in sys.meta_path)"
+    line = (STARTUP / "convattn_yolo.pth").read_text()
+    code = f"{line}\nprint({count} == 1)\nimport convattn_yolo\nconvattn_yolo.install()\nprint({count})"
+    assert run(code, CONVATTN_YOLO_STARTUP=value).split() == [watching, "1"]
 
 
 def test_a_failure_of_ours_is_only_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -264,7 +264,9 @@ def _generate_ddp_file(original: Callable[..., Any], trainer: Any) -> str:
     file = Path(original(trainer))
     main = 'if __name__ == "__main__":\n'
     code = file.read_text(encoding="utf-8")
-    file.write_text(code.replace(main, f"{main}    import convattn_yolo\n", 1), encoding="utf-8")
+    file.write_text(
+        code.replace(main, f"{main}    import convattn_yolo; convattn_yolo.install()\n", 1), encoding="utf-8"
+    )
     return str(file)
 
 

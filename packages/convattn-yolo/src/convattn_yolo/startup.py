@@ -2,7 +2,7 @@
 
 An installed convattn-yolo calls :func:`start` whenever Python starts, so this module imports only what the
 interpreter has loaded by then. The environment variable ``CONVATTN_YOLO_STARTUP=0`` disables the hook;
-``import convattn_yolo`` installs it at any time.
+``convattn_yolo.install()`` installs it at any time.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ from convattn_yolo.comparison.statistics import SequentialTest
 from convattn_yolo.comparison.study import Comparison, Progress
 from convattn_yolo.comparison.summary import Summary, Table, notes, summarize, tables
 from convattn_yolo.comparison.training import Budget, Candidate, Run
+from convattn_yolo.startup import install
 
 __all__ = [
     "Budget",
@@ -20,3 +21,5 @@ __all__ = [
     "tables",
     "write_report",
 ]
+
+install()  # models are named, whether or not the start-up hook is disabled
