@@ -77,7 +77,7 @@ def _extend_tasks(tasks: ModuleType) -> None:
 
 
 def _extend_torchvision(extension: ModuleType) -> None:
-    if "ultralytics" in sys.modules:  # other packages get the torchvision that is installed
+    if {"ultralytics", "convattn"} & sys.modules.keys():  # others get the torchvision that is installed
         from convattn_yolo.torchvision_nms import define_nms
 
         define_nms(extension)
