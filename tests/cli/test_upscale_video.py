@@ -6,8 +6,8 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from convattn.cli.video import is_video
 from convattn.images.io import Image, write_image
+from convattn.inference.video_jobs import split_inputs
 
 av = pytest.importorskip("av")
 
@@ -47,7 +47,7 @@ def test_a_video(upscale, tmp_path):
 def test_a_video_into_a_folder(upscale, tmp_path):
     make_clip("clip.mp4")
     status, said = upscale("clip.mp4", "-o", "frames/", "--output-format", "webp")
-    assert (status, said) == (0, "Note: clip.mp4 has 25 frames a second.\n")
+    assert (status, said) == (0, "clip.mp4 has 25 frames per second.\n")
     assert [path.name for path in sorted((tmp_path / "frames").iterdir())] == [
         f"00000{number}.webp" for number in range(1, 6)
     ]
@@ -91,7 +91,7 @@ def test_what_exists_is_refused_kept_or_replaced(upscale, tmp_path):
     ("arguments", "said"),
     [
         (("absent.mp4", "-o", "big.mp4"), "There is no file absent.mp4"),
-        (("clip.mp4", "other.mp4", "-o", "out"), "by itself"),
+        (("clip.mp4", "other.mp4", "-o", "big.mp4"), "cannot all become big.mp4"),
         (("clip.mp4", "-o", "big.png"), "videos end in"),
         (("clip.mp4", "-o", "big.mkv", "--output-format", "png"), "leave the format out"),
         (("clip.mp4", "-o", "empty", "--output-format", "bmp"), "must end in"),
@@ -116,14 +116,14 @@ def test_ctrl_c_is_one_sentence(upscale, monkeypatch):
     monkeypatch.setattr("convattn.video.upscale_video", interrupted)
     status, said = upscale("clip.mp4", "-o", "big.mp4")
     assert status == 1
-    assert "the same command goes on" in said
+    assert "the same command resumes" in said
     assert said.count("\n") == 1
 
 
 def test_still_images_are_no_video(tmp_path):
     for kind in ("png", "webp"):
         write_image(Image(frames()[0]), tmp_path / f"still.{kind}")
-        assert not is_video([str(tmp_path / f"still.{kind}")], tmp_path / f"large.{kind}")
+        assert not split_inputs([str(tmp_path / f"still.{kind}")], str(tmp_path / f"large.{kind}"))[0]
         write_animation(Animation(frames(), [50, 50, 50]), tmp_path / f"moving.{kind}")
-        assert is_video([str(tmp_path / f"moving.{kind}")], tmp_path / f"large.{kind}")
-    assert not is_video([str(tmp_path)], tmp_path / "out")
+        assert split_inputs([str(tmp_path / f"moving.{kind}")], str(tmp_path / f"large.{kind}"))[0]
+    assert not split_inputs([str(tmp_path)], str(tmp_path / "out"))[0]

@@ -236,7 +236,7 @@ def test_truncated_files_are_refused(tmp_path, suffix):
     [
         ("empty.png", b"", "is empty"),
         ("text.png", b"not an image at all", "is not an image"),
-        ("drawing.png", b"<svg xmlns='http://www.w3.org/2000/svg' width='9' height='9'/>", "is no PNG"),
+        ("drawing.png", b"<svg xmlns='http://www.w3.org/2000/svg' width='9' height='9'/>", "is SVG"),
     ],
 )
 def test_what_is_no_image_is_refused(tmp_path, name, content, complaint):

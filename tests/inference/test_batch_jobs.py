@@ -54,8 +54,17 @@ def test_what_lies_in_a_folder_keeps_its_place(folder):
 
 def test_earlier_results_are_no_inputs(folder):
     assert not any(source.startswith("deep/") for source in planned(["."], "deep"))
-    with pytest.raises(InputError, match="outside of the output folder"):
-        plan(["deep/deeper"], "deep")
+    with pytest.raises(InputError, match="overwrite the input"):
+        plan(["deep"], "deep")
+
+
+def test_the_output_folder_may_hold_the_inputs(folder):
+    assert planned(["deep/deeper"], "deep") == {"deep/deeper/c.tif": "deep/c.tif"}
+    assert planned(["deep/deeper/*.tif"], ".") == {"deep/deeper/c.tif": "c.tif"}
+
+
+def test_a_final_slash_makes_a_folder(folder):
+    assert planned(["a.png"], "results-v1.5/") == {"a.png": "results-v1.5/a.png"}
 
 
 def test_a_name_that_looks_like_a_pattern_is_taken_at_its_word(folder):

@@ -1,5 +1,7 @@
 """A video into a folder of images."""
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,7 @@ from convattn.images.io import read_image
 
 av = pytest.importorskip("av")
 
+from convattn.video import upscale_video  # noqa: E402
 from convattn.video.frames import upscale_to_frames  # noqa: E402
 
 
@@ -41,7 +44,7 @@ def frames_in(folder):
 def test_every_frame_becomes_a_image(tmp_path):
     pixels, seen = make_video(tmp_path / "clip.mkv"), []
     rate = upscale_to_frames(
-        tmp_path / "clip.mkv", tmp_path / "frames", double, batch=2, progress=seen.append
+        tmp_path / "clip.mkv", tmp_path / "frames", double, batch_size=2, progress=seen.append
     )
     assert rate == 25
     assert [path.name for path in sorted((tmp_path / "frames").iterdir())] == [
@@ -82,11 +85,11 @@ def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path):
         return x
 
     with pytest.raises(KeyboardInterrupt):
-        upscale_to_frames(tmp_path / "clip.mkv", folder, stops, batch=1)
+        upscale_to_frames(tmp_path / "clip.mkv", folder, stops, batch_size=1)
     finished = len(frames_in(folder))
     assert 1 <= finished <= 3
     again = []
-    upscale_to_frames(tmp_path / "clip.mkv", folder, lambda x: again.append(len(x)) or x, batch=2)
+    upscale_to_frames(tmp_path / "clip.mkv", folder, lambda x: again.append(len(x)) or x, batch_size=2)
     assert sum(again) == 9 - finished
     assert np.array_equal(frames_in(folder), pixels)
     assert not [path for path in folder.iterdir() if path.name.startswith(".")]
@@ -113,10 +116,42 @@ def test_other_formats(tmp_path):
     assert not (tmp_path / "other").exists()
 
 
-def test_hdr_is_said(tmp_path):
-    make_video(tmp_path / "clip.mkv", 1, pixel_format="yuv444p10le", transfer=16)
-    with pytest.warns(UserWarning, match="is HDR"):
-        upscale_to_frames(tmp_path / "clip.mkv", tmp_path / "frames", double)
+def test_hdr_is_kept_in_png_and_back_or_said(tmp_path):
+    make_video(tmp_path / "clip.mkv", 2, pixel_format="yuv444p10le", transfer=16)
+    upscale_to_frames(tmp_path / "clip.mkv", tmp_path / "frames", double)
+    assert read_image(tmp_path / "frames" / "000001.png").metadata["cicp"][1][1] == 16
+    upscale_video(tmp_path / "frames", tmp_path / "back.mkv", double, codec="ffv1")
+    with av.open(str(tmp_path / "back.mkv")) as video:
+        frame = next(video.decode(video=0))
+    assert (frame.color_trc, frame.format.name) == (16, "yuv420p10le")
+    with pytest.warns(UserWarning, match="is HDR") as said:
+        upscale_to_frames(tmp_path / "clip.mkv", tmp_path / "jpg", double, format="jpg")
+    assert len(said) == 1
+
+
+def test_a_variable_frame_rate_survives_the_way_through_images(tmp_path):
+    times = [0, 40, 80, 300, 341, 900]
+    with av.open(str(tmp_path / "clip.mkv"), "w") as video:
+        stream = video.add_stream("ffv1", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 32, 24, "yuv420p"
+        stream.codec_context.time_base = Fraction(1, 1000)
+        for number, time in enumerate(times):
+            frame = av.VideoFrame.from_ndarray(np.full((24, 32, 3), 40 * number, np.uint8), "rgb24")
+            frame.pts, frame.time_base = time, Fraction(1, 1000)
+            video.mux(stream.encode(frame))
+        video.mux(stream.encode(None))
+    upscale_to_frames(tmp_path / "clip.mkv", tmp_path / "frames", double)
+    lines = (tmp_path / "frames" / "timestamps.txt").read_text().splitlines()
+    assert lines[0] == "# timestamp format v2"
+    assert [float(line) for line in lines[1:7]] == times
+    for suffix in ("mkv", "mp4"):
+        upscale_video(tmp_path / "frames", tmp_path / f"back.{suffix}", double)
+        with av.open(str(tmp_path / f"back.{suffix}")) as video:
+            assert [round(f.pts * f.time_base * 1000) for f in video.decode(video=0)] == times
+    (tmp_path / "frames" / "timestamps.txt").write_text("# timestamp format v2\n0\n40\n")
+    with pytest.raises(InputError, match="one time for each of 6 frames"):
+        upscale_video(tmp_path / "frames", tmp_path / "other.mkv", double)
+    upscale_video(tmp_path / "frames", tmp_path / "other.mkv", double, fps=10)
 
 
 def test_a_folder_that_cannot_be_is_one_sentence(tmp_path):
@@ -138,7 +173,7 @@ def test_a_full_disk_keeps_what_is_finished(tmp_path):
     resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, limits[1]))
     try:
         with pytest.raises(InputError, match=r"000003.png cannot be written: File too large"):
-            upscale_to_frames(tmp_path / "clip.mkv", tmp_path / "frames", third_is_noise, batch=1)
+            upscale_to_frames(tmp_path / "clip.mkv", tmp_path / "frames", third_is_noise, batch_size=1)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert sorted(path.name for path in (tmp_path / "frames").iterdir()) == [

@@ -21,7 +21,8 @@ av = pytest.importorskip("av")
 
 from convattn.images.io import Image, write_image  # noqa: E402
 from convattn.video import upscale_video  # noqa: E402
-from convattn.video.upscale import ahead, batches  # noqa: E402
+from convattn.video.hdr import hdr_metadata_of  # noqa: E402
+from convattn.video.stages import batches, prefetch  # noqa: E402
 from convattn.video.yuv import Encoding  # noqa: E402
 
 TIMES = [0, 40, 80, 130, 170, 300, 340, 380, 420, 500, 540, 580, 620, 700, 701, 740, 780, 820, 860, 900]
@@ -207,7 +208,7 @@ def test_every_codec_keeps_the_times(tmp_path, codec):
 
 @pytest.mark.parametrize("parts", [1, 3, 7])
 def test_parts_make_no_difference_to_times(tmp_path, monkeypatch, parts):
-    monkeypatch.setattr("convattn.video._PART", parts)
+    monkeypatch.setattr("convattn.video._SEGMENT", parts)
     clip, big = make_video(tmp_path / "clip.mp4"), tmp_path / "big.mp4"
     upscale_video(clip, big, double)
     assert shown_at(big) == pytest.approx(shown_at(clip), abs=1e-6)
@@ -360,7 +361,7 @@ def test_progress_counts_every_frame(tmp_path):
 
 @pytest.mark.parametrize("interruption", [KeyboardInterrupt, RuntimeError])
 def test_an_interrupted_video_goes_on_where_it_stopped(tmp_path, monkeypatch, interruption):
-    monkeypatch.setattr("convattn.video._PART", 4)
+    monkeypatch.setattr("convattn.video._SEGMENT", 4)
     clip, big, whole = make_video(tmp_path / "clip.mp4"), tmp_path / "big.mp4", tmp_path / "whole.mp4"
     upscale_video(clip, whole, double)
     calls = []
@@ -372,13 +373,13 @@ def test_an_interrupted_video_goes_on_where_it_stopped(tmp_path, monkeypatch, in
         return double(x)
 
     with pytest.raises(interruption):
-        upscale_video(clip, big, stops, batch=2)
+        upscale_video(clip, big, stops, batch_size=2)
     assert not big.exists()
     finished = len(list((tmp_path / ".big.mp4.parts").glob("*.mkv")))
     assert finished == 2
     assert not list((tmp_path / ".big.mp4.parts").glob("*.unfinished"))
     again, seen = [], []
-    upscale_video(clip, big, lambda x: again.append(len(x)) or double(x), batch=2, progress=seen.append)
+    upscale_video(clip, big, lambda x: again.append(len(x)) or double(x), batch_size=2, progress=seen.append)
     assert sum(again) == 20 - 4 * finished
     assert (seen[0].done, seen[-1].done) == (4 * finished + 1, 20)
     assert shown_at(big) == shown_at(whole)
@@ -387,7 +388,7 @@ def test_an_interrupted_video_goes_on_where_it_stopped(tmp_path, monkeypatch, in
 
 
 def test_damaged_parts_and_those_of_another_job_are_made_anew(tmp_path, monkeypatch):
-    monkeypatch.setattr("convattn.video._PART", 4)
+    monkeypatch.setattr("convattn.video._SEGMENT", 4)
     clip, big = make_video(tmp_path / "clip.mp4"), tmp_path / "big.mp4"
 
     def run(label, stop_after=None):
@@ -401,7 +402,7 @@ def test_damaged_parts_and_those_of_another_job_are_made_anew(tmp_path, monkeypa
             return double(x)
 
         with contextlib.suppress(RuntimeError):
-            upscale_video(clip, big, upscale, label=label, batch=2)
+            upscale_video(clip, big, upscale, label=label, batch_size=2)
         return sum(frames)
 
     run("a", 7)
@@ -421,11 +422,11 @@ def test_ctrl_c_leaves_one_sentence_and_goes_on(tmp_path):
         "import signal, sys, time, torch\n"
         "import convattn.video as video\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)  # which jobs in the background lack\n"
-        "video._PART = 4\n"
+        "video._SEGMENT = 4\n"
         "def slow(x):\n"
         "    time.sleep(float(sys.argv[3]))\n"
         "    return x.repeat_interleave(2, 2).repeat_interleave(2, 3)\n"
-        "video.upscale_video(sys.argv[1], sys.argv[2], slow, batch=2)\n"
+        "video.upscale_video(sys.argv[1], sys.argv[2], slow, batch_size=2)\n"
     )
     running = subprocess.Popen([sys.executable, script, clip, big, "0.5"], stderr=subprocess.PIPE)
     parts = tmp_path / ".big.mp4.parts"
@@ -448,7 +449,7 @@ def test_ctrl_c_leaves_one_sentence_and_goes_on(tmp_path):
 def test_a_full_disk_keeps_what_is_finished(tmp_path, monkeypatch):
     """Files may not grow beyond some kilobytes, which is what a full disk comes to."""
     resource = pytest.importorskip("resource")
-    monkeypatch.setattr("convattn.video._PART", 4)
+    monkeypatch.setattr("convattn.video._SEGMENT", 4)
     clip, big = make_video(tmp_path / "clip.mp4"), tmp_path / "big.mp4"
     big.write_bytes(b"older video")
 
@@ -458,7 +459,7 @@ def test_a_full_disk_keeps_what_is_finished(tmp_path, monkeypatch):
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, limits[1]))
     try:
-        with pytest.raises(InputError, match=r"big.mp4 cannot be written: .*goes on from there"):
+        with pytest.raises(InputError, match=r"big.mp4 cannot be written: .*resumes from there"):
             upscale_video(clip, big, noisy)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
@@ -476,7 +477,7 @@ def test_no_video(tmp_path):
     with pytest.raises(InputError, match="no file"):
         upscale_video(text, tmp_path / "big.mp4", double)
     text.write_bytes(b"hello" * 1000)
-    with pytest.raises(InputError, match="no video that can be read"):
+    with pytest.raises(InputError, match="not a video that can be read"):
         upscale_video(text, tmp_path / "big.mp4", double)
 
 
@@ -527,6 +528,7 @@ def test_a_truncated_video_is_refused_before_the_long_work(tmp_path, suffix, kep
         ({"codec": "mpeg4", "crf": 20}, "no constant rate factor"),
         ({"codec": "ffv1", "target": "big.mp4"}, None),
         ({"codec": "h264", "target": "big.webm"}, "webm files cannot hold"),
+        ({"codec": "hevc", "crf": 60}, "crf of the codec hevc is 0 to 51, not 60"),
         ({"target": "big.txt"}, "videos end in"),
         ({"target": "big.avi"}, "videos end in"),
         ({"target": "clip.mp4/big.mp4"}, "cannot be written: Not a directory"),
@@ -544,10 +546,17 @@ def test_what_cannot_be_written_is_said_at_once(tmp_path, arguments, message):
     assert calls == []
 
 
-def test_sound_that_the_target_cannot_hold_is_said_at_once(tmp_path):
+def test_sound_that_the_target_cannot_hold_is_encoded_again(tmp_path):
     clip = make_video(tmp_path / "clip.mp4")
-    with pytest.raises(InputError, match=r"cannot hold the audio stream .*aac"):
-        upscale_video(clip, tmp_path / "big.webm", double, codec="vp9")
+    with pytest.warns(UserWarning, match="cannot hold aac sound, which is encoded as opus") as said:
+        upscale_video(clip, tmp_path / "big.webm", double)
+    assert len(said) == 1
+    with av.open(str(tmp_path / "big.webm")) as big:
+        assert [stream.codec_context.name for stream in big.streams] == ["vp9", "opus"]
+        sound = np.concatenate([frame.to_ndarray() for frame in big.decode(audio=0)], 1)
+    tone = np.abs(np.fft.rfft(sound[0, 4800:38400]))
+    assert np.argmax(tone) * 48000 / 33600 == pytest.approx(440, abs=2)
+    assert shown_at(tmp_path / "big.webm") == pytest.approx(shown_at(clip), abs=2e-3)
 
 
 @pytest.mark.parametrize(("codec", "pixel_format"), [("ffv1", "yuva444p10le"), ("prores_ks", "yuva444p10le")])
@@ -580,13 +589,47 @@ def test_transparency_of_images_is_said_once_where_there_is_any(tmp_path, channe
     assert len(said) == 1
 
 
-def test_hdr_metadata_that_is_lost_is_said(tmp_path):
-    hdr = {"x265-params": "log-level=none:hdr10=1:max-cll=1000,400:bframes=0"}
-    clip = make_video(
-        tmp_path / "clip.mkv", codec="libx265", pixel_format="yuv420p10le", times=TIMES[:2], options=hdr
+HDR = (
+    "log-level=none:hdr10=1:bframes=0:max-cll=1000,400:"
+    "master-display=G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,50)"
+)
+
+
+@pytest.mark.parametrize("codec", ["hevc", "h264", "av1"])
+def test_hdr10_is_kept(tmp_path, codec):
+    clip = make_hdr_video(tmp_path / "clip.mkv")
+    upscale_video(clip, tmp_path / "big.mkv", double, codec=codec)
+    (_, old), (after, new) = (hdr_of(path) for path in (clip, tmp_path / "big.mkv"))
+    assert (after.color_primaries, after.color_trc, after.colorspace) == (9, 16, 9)
+    assert after.format.name == "yuv420p10le"
+    assert new.light == old.light == (1000, 400)
+    assert new.display == pytest.approx(old.display, rel=1e-2, abs=1e-3)
+
+
+def make_hdr_video(path):
+    return make_video(
+        path,
+        codec="libx265",
+        pixel_format="yuv420p10le",
+        matrix=9,
+        times=TIMES[:2],
+        sound=None,
+        options={"x265-params": f"{HDR}:colorprim=9:transfer=16:colormatrix=9"},
     )
-    with pytest.warns(UserWarning, match="HDR metadata"):
-        upscale_video(clip, tmp_path / "big.mkv", double)
+
+
+def hdr_of(path):
+    with av.open(str(path)) as video:
+        frame = next(video.decode(video=0))
+        return frame, hdr_metadata_of(frame, path)
+
+
+def test_hdr_without_a_place_for_it_is_said_or_refused(tmp_path):
+    clip = make_hdr_video(tmp_path / "clip.mkv")
+    with pytest.warns(UserWarning, match="ffv1 does not hold the HDR10 metadata"):
+        upscale_video(clip, tmp_path / "big.mkv", double, codec="ffv1")
+    with pytest.raises(InputError, match="is HDR, which needs 10 bits per sample; mpeg4 has 8"):
+        upscale_video(clip, tmp_path / "big.mp4", double, codec="mpeg4")
 
 
 def test_frames_of_a_folder_must_be_alike(tmp_path):
@@ -630,7 +673,7 @@ def test_stages_work_at_the_same_time():
             yield item
 
     start = time.monotonic()
-    assert list(ahead(slowly(ahead(slowly(iter(range(10))))))) == list(range(10))
+    assert list(prefetch(slowly(prefetch(slowly(iter(range(10))))))) == list(range(10))
     assert time.monotonic() - start < 0.9
 
 
@@ -644,7 +687,7 @@ def test_an_error_of_a_stage_arrives_and_its_source_is_closed():
         finally:
             closed.append(True)
 
-    stage = ahead(source())
+    stage = prefetch(source())
     assert [next(stage) for _ in range(3)] == [0, 1, 2]
     with pytest.raises(ValueError, match="three"):
         next(stage)
@@ -660,7 +703,7 @@ def test_a_stage_that_is_given_up_ends_its_thread():
         finally:
             closed.set()
 
-    stage = ahead(source())
+    stage = prefetch(source())
     assert next(stage) == 0
     stage.close()
     assert closed.is_set()

@@ -1,9 +1,15 @@
 """``convattn upscale``."""
 
-from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from convattn.errors import InputError
+    from convattn.inference.batch_jobs import Job
+    from convattn.inference.upscaler import Upscaler
 
 __all__ = ["upscale"]
 
@@ -11,15 +17,18 @@ __all__ = ["upscale"]
 def upscale(
     inputs: Annotated[
         list[str],
-        typer.Argument(metavar="INPUT", help="Images, folders, patterns such as '*.png', or a video."),
+        typer.Argument(
+            metavar="INPUT",
+            help="Images, videos, folders, patterns such as '*.png', or - for standard input.",
+        ),
     ],
     output: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             "--output",
             "-o",
-            help="A folder; for one image it may be the name of the result. By default results lie beside "
-            "their inputs, as photo_x2.jpg.",
+            help="A folder; for one input it may be the name of the result, or - for standard output. By "
+            "default results lie beside their inputs, as photo_x2.jpg.",
         ),
     ] = None,
     scale: Annotated[
@@ -78,14 +87,22 @@ def upscale(
             min=0, max=1, help="0 is sharpest, 1 most faithful, for models with weights of both kinds."
         ),
     ] = None,
-    codec: Annotated[str, typer.Option(metavar="h264|hevc|av1|vp9|prores|ffv1", help="Of a video.")] = "h264",
+    codec: Annotated[
+        str | None,
+        typer.Option(
+            metavar="h264|hevc|av1|vp9|prores|ffv1", help="Of a video; by default h264, or vp9 for .webm."
+        ),
+    ] = None,
     crf: Annotated[
         int | None,
         typer.Option(
             min=0, max=63, help="Of a video: less is better and larger; by default hardly any loss."
         ),
     ] = None,
-    fps: Annotated[float, typer.Option(help="Frames a second of a video made of a folder of images.")] = 25,
+    fps: Annotated[
+        float | None,
+        typer.Option(help="Frames per second of a folder of images; by default its timestamps.txt, or 25."),
+    ] = None,
     batch: Annotated[int, typer.Option(min=1, help="Frames of a video that are upscaled at once.")] = 4,
 ) -> None:
     """Upscale images and video: convattn upscale photo.jpg makes photo_x2.jpg.
@@ -93,7 +110,8 @@ def upscale(
     By any scale (--scale 2.7) or to a size: --width 1920, --height 1080 or
     --size 1920x1080 keep the aspect ratio, --exact stretches the image.
 
-    Reads PNG, JPEG, WebP, TIFF, AVIF and GIF; writes all but GIF.
+    Reads PNG, JPEG, WebP, TIFF, AVIF, GIF, BMP, HEIC and many more; writes the
+    first five.
     Transparency, 16 bits, grayscale, color profiles and metadata are kept.
     EXIF orientation is applied. Of an animation only the first frame is
     upscaled. JPEG has no transparency: it puts the image on white.
@@ -110,15 +128,15 @@ def upscale(
     listed at the end, and the exit status is 1.
     """
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from convattn.cli.video import is_video, upscale_moving
+    from convattn.cli.pipes import with_pipes
+    from convattn.cli.video import upscale_videos
     from convattn.cli.warnings import notes
     from convattn.errors import InputError
     from convattn.images.sizes import parse_size
-    from convattn.inference.batch_jobs import plan, upscale_files
-    from convattn.inference.result_names import beside
+    from convattn.inference.batch_jobs import plan
     from convattn.inference.upscaler import Upscaler
+    from convattn.inference.video_jobs import split_inputs
 
     if size is not None and (height, width) != (None, None):
         raise InputError("Give --size, or --width and --height, not both.")
@@ -128,7 +146,7 @@ def upscale(
     if tile != "auto" and not tile.isdecimal():
         raise InputError(f"The tile {tile} is neither auto nor a number of pixels.")
     console = Console(stderr=True)
-    with notes(console):
+    with with_pipes(inputs, output, output_format) as (inputs, output), notes(console):
         upscaler = Upscaler(
             model,
             scale,
@@ -140,49 +158,62 @@ def upscale(
             self_ensemble=self_ensemble,
             fidelity=fidelity,
         )
-    results: list[tuple[list[str], Path]] = (
-        [(inputs, output)]
-        if output
-        else [([given], Path(name)) for given, name in beside(inputs, upscaler.request, output_format)]
-    )
-    for _, result in results if output is None else []:
-        typer.echo(f"Writing {result}", err=True)
-    videos = [(given, result) for given, result in results if is_video(given, result)]
-    jobs = [
-        job
-        for given, result in results
-        if (given, result) not in videos
-        for job in plan(given, result, output_format)
-    ]
-    for given, result in videos:
-        upscale_moving(
+        results = [(inputs, output)] if output else _beside(inputs, upscaler, output_format)
+        videos: list[Job] = []
+        jobs: list[Job] = []
+        for given, result in results:
+            moving, images = split_inputs(given, result)
+            videos += moving
+            jobs += plan(images, result, output_format) if images else []
+        errors = upscale_videos(
             upscaler,
-            given,
-            result,
+            videos,
+            console,
+            existing,
             label=f"{model} {upscaler.request} {precision} {tile}",
             codec=codec,
             crf=crf,
             fps=fps,
-            batch=batch,
+            batch_size=batch,
             quality=quality,
-            existing=existing,
             output_format=output_format,
         )
+        errors += _upscale_images(upscaler, jobs, console, quality=quality, existing=existing)
+        for error in errors:
+            typer.echo(f"convattn: {error}", err=True)
+        count = len(jobs) + len(videos)
+        if errors and count > 1:
+            kinds = "images" if not videos else "files"
+            typer.echo(f"convattn: {len(errors)} of {count} {kinds} failed.", err=True)
+        if errors:
+            raise typer.Exit(1)
+
+
+def _beside(inputs: list[str], upscaler: "Upscaler", format: str | None) -> list[tuple[list[str], str]]:
+    """Return each input with the name of a result beside it, and say the name."""
+    from convattn.inference.result_names import beside
+
+    results = beside(inputs, upscaler.request, format)
+    for _, result in results:
+        typer.echo(f"Writing {result}", err=True)
+    return [([given], result) for given, result in results]
+
+
+def _upscale_images(
+    upscaler: "Upscaler", jobs: "list[Job]", console: "Console", *, quality: int, existing: str
+) -> "list[InputError]":
+    """Upscale images under a progress bar."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from convattn.inference.batch_jobs import upscale_files
+
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with (
-        Progress(*columns, console=console, disable=not console.is_terminal) as bar,
-        notes(console),
-    ):
+    with Progress(*columns, console=console, disable=not (console.is_terminal and jobs)) as bar:
         task = bar.add_task("Upscaling", total=len(jobs))
-        errors = upscale_files(
+        return upscale_files(
             upscaler,
             jobs,
             quality=quality,
             existing=existing,
             progress=lambda done: bar.update(task, completed=done),
         )
-    for error in errors:
-        typer.echo(f"convattn: {error}", err=True)
-    if errors:
-        typer.echo(f"convattn: {len(errors)} of {len(jobs)} images failed.", err=True)
-        raise typer.Exit(1)

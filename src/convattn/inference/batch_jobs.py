@@ -1,16 +1,27 @@
 """Many image files at once: which are meant, and where each result goes."""
 
 import glob
+import itertools
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from convattn.errors import InputError
+from convattn.files import natural_key, remove_litter
 from convattn.images.io import WRITABLE, check_size, find_images, format_of, read_image, write_image
 from convattn.inference.upscaler import Upscaler
 
-__all__ = ["EXISTING", "Job", "check_existing", "is_wanted", "plan", "upscale_files"]
+__all__ = [
+    "EXISTING",
+    "Job",
+    "check_existing",
+    "is_wanted",
+    "place_results",
+    "plan",
+    "upscale_files",
+    "without_earlier_results",
+]
 
 EXISTING = ("refuse", "skip", "overwrite")
 """What can be done where a result exists already."""
@@ -45,16 +56,17 @@ def plan(inputs: Sequence[str], output: str | os.PathLike[str], format: str | No
     Raises:
         InputError: Nothing is found, a result would overwrite a source, or such an output cannot be written.
     """
+    names_a_folder = os.fspath(output).endswith(("/", os.sep))
     output = Path(output)
     sources = _find(inputs, output)
     suffix = _suffix(format)
-    if _names_a_file(output, inputs):
+    if not names_a_folder and _names_a_file(output, inputs):
         if suffix not in (None, output.suffix.lower()):
             raise InputError(f"{output} does not end in {suffix}; leave the format out or change the name.")
         format_of(output)
         jobs = [Job(sources[0][0], output)]
     else:
-        jobs = _in_folder(sources, output, suffix)
+        jobs = place_results(sources, output, lambda source: suffix or _own_suffix(source))
     _keep_sources(jobs)
     return jobs
 
@@ -86,12 +98,15 @@ def upscale_files(
     check_existing(existing)
     for folder in {job.target.parent for job in jobs}:
         _make_folder(folder)
+        remove_litter(folder)
     errors = []
     for number, job in enumerate(jobs):
         try:
             _upscale_file(upscaler, job, quality, existing, lambda part: progress(number + part))  # noqa: B023
         except InputError as error:
             errors.append(error)
+        except OSError as error:  # a name that is too long even to ask for
+            errors.append(InputError(f"{job.source} cannot be upscaled to {job.target}: {error.strerror}."))
         progress(number + 1)
     return errors
 
@@ -126,13 +141,13 @@ def _find(inputs: Sequence[str], output: Path) -> list[tuple[Path, Path]]:
     for given in inputs:
         path = Path(given)
         if path.is_dir():
-            inside = _without_earlier_results(find_images(path), output)
+            inside = without_earlier_results(find_images(path), path, output)
             found.update((file, file.relative_to(path)) for file in inside)
         elif path.exists() or not glob.has_magic(given):
             found[path] = Path(path.name)
         else:
-            matches = [Path(match) for match in sorted(glob.glob(given, recursive=True))]
-            files = _without_earlier_results((match for match in matches if match.is_file()), output)
+            matches = sorted((Path(match) for match in glob.glob(given, recursive=True)), key=natural_key)
+            files = without_earlier_results(filter(Path.is_file, matches), _fixed_part(given), output)
             if not files:
                 raise InputError(f"No file matches {given}.")
             found.update((file, Path(file.name)) for file in files)
@@ -141,10 +156,18 @@ def _find(inputs: Sequence[str], output: Path) -> list[tuple[Path, Path]]:
     return list(found.items())
 
 
-def _without_earlier_results(files: Iterable[Path], output: Path) -> list[Path]:
-    """A search does not take what lies in the output folder."""
-    folder = output.resolve()
+def without_earlier_results(files: Iterable[Path], searched: Path, output: Path) -> list[Path]:
+    """Leave out what lies in the output folder, unless the folder that was searched lies in it."""
+    folder, searched = output.resolve(), searched.resolve()
+    if folder == searched or folder in searched.parents:
+        return list(files)
     return [file for file in files if folder not in file.resolve().parents]
+
+
+def _fixed_part(pattern: str) -> Path:
+    """Return the folder of a glob pattern in which its search begins."""
+    parts = Path(pattern).parts
+    return Path(*itertools.takewhile(lambda part: not glob.has_magic(part), parts))
 
 
 def _suffix(format: str | None) -> str | None:
@@ -155,6 +178,10 @@ def _suffix(format: str | None) -> str | None:
         choices = ", ".join(known.removeprefix(".") for known in WRITABLE)
         raise InputError(f"The format {format} cannot be written; choose {choices}.")
     return suffix
+
+
+def _own_suffix(source: Path) -> str:
+    return source.suffix if source.suffix.lower() in WRITABLE else ".png"
 
 
 def _names_a_file(output: Path, inputs: Sequence[str]) -> bool:
@@ -169,11 +196,13 @@ def _names_a_file(output: Path, inputs: Sequence[str]) -> bool:
     return False
 
 
-def _in_folder(sources: list[tuple[Path, Path]], folder: Path, suffix: str | None) -> list[Job]:
+def place_results(
+    sources: list[tuple[Path, Path]], folder: Path, suffix_of: Callable[[Path], str]
+) -> list[Job]:
+    """Name a result in a folder for each source, given with its place; names that are taken get a number."""
     jobs, taken = [], set()
     for source, place in sources:
-        own = source.suffix if source.suffix.lower() in WRITABLE else ".png"
-        target = first = folder / place.with_suffix(suffix or own)
+        target = first = folder / place.with_suffix(suffix_of(source))
         number = 2
         while str(target).casefold() in taken:  # many file systems do not tell A.png from a.png
             target = first.with_stem(f"{first.stem}-{number}")

@@ -1,17 +1,16 @@
 """Names of results where the user gives none: beside the inputs."""
 
 import glob
-import mimetypes
 from collections.abc import Sequence
 from pathlib import Path
 
 from convattn.errors import InputError
+from convattn.files import short_name
 from convattn.images.io import WRITABLE
 from convattn.images.sizes import ScaleRequest
+from convattn.inference.video_jobs import ANIMATIONS, CONTAINERS, VIDEOS
 
 __all__ = ["beside"]
-
-_LONGEST_NAME = 255  # bytes, on every common file system
 
 
 def beside(inputs: Sequence[str], request: ScaleRequest, format: str | None = None) -> list[tuple[str, str]]:
@@ -44,18 +43,13 @@ def _expanded(given: str) -> list[Path]:
 def _renamed(path: Path, label: str, format: str | None) -> Path:
     if path.is_dir():
         path = path.resolve() if not path.name else path  # "." has no name
-        return path.with_name(_shortened(path.name, label))
+        return path.with_name(short_name(path.name, label))
     suffix = f".{format.lower().removeprefix('.')}" if format else _own_suffix(path)
-    return path.with_name(_shortened(path.stem, label + suffix))
+    return path.with_name(short_name(path.stem, label + suffix))
 
 
 def _own_suffix(path: Path) -> str:
     suffix = path.suffix.lower()
-    is_moving = suffix in (".gif", ".apng") or (mimetypes.guess_type(path)[0] or "").startswith("video/")
-    return path.suffix if suffix in WRITABLE or is_moving else ".png"
-
-
-def _shortened(stem: str, ending: str) -> str:
-    """The stem and the ending, in as many bytes as a name may have."""
-    room = _LONGEST_NAME - len(ending.encode())
-    return stem.encode()[:room].decode(errors="ignore") + ending
+    if suffix in VIDEOS and suffix not in CONTAINERS:
+        return ".mkv"
+    return path.suffix if suffix in (*WRITABLE, *CONTAINERS, *ANIMATIONS) else ".png"

@@ -1,11 +1,12 @@
-"""Video in, upscaled video out: frames, times, sound, subtitles and chapters all stay.
+"""Upscale videos: timestamps, sound, subtitles and chapters are kept.
 
-Decoding, the network and encoding run side by side. What is encoded is put down in parts of a few seconds, so
-that an interrupted run goes on where it stopped; the parts become the video when all are there.
+Decoding, the network and encoding run in parallel. The result is encoded in segments of a few seconds, so
+that an interrupted run resumes where it stopped; the segments become the video when all are there.
 """
 
 import itertools
 import os
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -15,21 +16,25 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from convattn.errors import InputError
-from convattn.files import replacing
+from convattn.files import remove_litter, replacing
+from convattn.inference.video_jobs import ANIMATIONS
 
 try:
     import av
 except ImportError as error:
-    raise InputError("Video needs PyAV, which is not here; run: pip install 'convattn[video]'.") from error
+    raise InputError("Video needs PyAV; run: pip install 'convattn[video]'.") from error
 
-from convattn.video.animation import ANIMATIONS, AnimationFile
-from convattn.video.read import FrameFolder, Source, VideoFile
-from convattn.video.upscale import Progress, Upscale, upscaled, watched
-from convattn.video.write import Parts, assemble, check_target, choose_look
+from convattn.video.animation import AnimationFile
+from convattn.video.frame_folder import FrameFolder
+from convattn.video.read import VideoFile
+from convattn.video.segments import Segments, assemble, check_target
+from convattn.video.settings import choose_settings
+from convattn.video.source import Source
+from convattn.video.stages import Progress, Upscale, upscale_frames, with_progress
 
 __all__ = ["Progress", "Upscale", "upscale_video"]
 
-_PART = 120  # frames
+_SEGMENT = 120  # frames
 
 
 def upscale_video(
@@ -37,63 +42,66 @@ def upscale_video(
     target: str | os.PathLike[str],
     upscale: Upscale,
     *,
-    codec: str = "h264",
+    codec: str | None = None,
     crf: int | None = None,
-    fps: float = 25,
-    batch: int = 4,
+    fps: float | None = None,
+    batch_size: int = 4,
     device: torch.device | str = "cpu",
     label: str = "",
     progress: Callable[[Progress], None] | None = None,
 ) -> None:
     """Upscale a video, or make one of an animation or a folder of frames.
 
-    All frames keep their times. Sound, subtitles, chapters, titles and covers are copied as they are;
-    rotation, color matrix and range stay. Where the codec holds color at half the resolution, an odd width
-    or height gets its last pixels repeated. A run that was interrupted leaves a hidden folder beside the
-    target; the same call goes on with it.
+    All frames keep their timestamps. Sound, subtitles, chapters, titles and covers are copied; rotation,
+    color matrix, range and HDR metadata are kept. Where the codec subsamples chroma, an odd width or height
+    gets its last pixels repeated. An interrupted run leaves a hidden folder beside the target, from which the
+    same call resumes.
 
     Args:
-        source: A video, an animation, or a folder of images in the order of their names.
-        target: The video to write; a file that exists is replaced once the new one is whole.
-        upscale: What upscales the frames.
-        codec: A codec or encoder of FFmpeg: h264, hevc, av1, vp9, prores, ffv1, …
+        source: A video, an animation, or a folder of images in natural order.
+        target: The video to write; one that exists is replaced once the new one is complete.
+        upscale: Upscales the frames.
+        codec: A codec or encoder of FFmpeg: h264, hevc, av1, vp9, prores, ffv1, …; by default h264, or vp9
+            for .webm.
         crf: Constant rate factor, less is better; by default one whose loss is hard to see.
-        fps: Frames a second of a folder.
-        batch: Frames that are upscaled at once.
-        device: Where ``upscale`` wants its frames.
-        label: Names what upscales; parts by another label are made anew.
+        fps: Frames per second of a folder; by default its timestamps.txt, or 25.
+        batch_size: Frames that are upscaled at once.
+        device: Where ``upscale`` expects its frames.
+        label: Names the model and its settings; segments of another label are encoded again.
         progress: Called after each frame.
 
     Raises:
-        InputError: The source is no video, damaged or cut off, there is no such codec, the target's container
-            cannot hold what the source does, or the target cannot be written.
+        InputError: The source is not a video, is damaged or cut off, there is no such codec, the target's
+            container cannot hold what the source does, or the target cannot be written.
     """
     source, target = Path(source), Path(target)
     if target.exists() and target.samefile(source):
         raise InputError(f"The video would overwrite its original {source}; choose another output.")
     video = _open(source, fps)
-    look = choose_look(video, codec, crf)
+    settings = choose_settings(video, target, codec, crf)
     with _explained(target):
-        check_target(target, video, look)
-        parts = Parts(target, repr((av.__version__, video.identity, look, label)))
-        finished = len(parts.times)
-        new = upscaled(
+        check_target(target, video, settings)
+        remove_litter(target.parent)
+        segments = Segments(target, source, repr((av.__version__, video.identity, settings, label)))
+        finished = len(segments.times)
+        new = upscale_frames(
             video.frames(finished),
             video.encoding.decode,
             upscale,
-            lambda rgb: look.encoding.encode(_padded(rgb, look.granularity)),
-            batch=batch,
+            lambda rgb: settings.encoding.encode(_padded(rgb, settings.granularity)),
+            batch_size=batch_size,
             device=device,
         )
-        with closing(watched(new, finished, video.count, progress)) as frames:
+        with closing(with_progress(new, finished, video.count, progress)) as frames:
             for first in frames:
-                parts.add(itertools.chain([first], itertools.islice(frames, _PART - 1)), look)
-        with replacing(target) as temporary, _explained(target):
-            assemble(temporary, video, parts)
-        parts.remove()
+                segments.add(itertools.chain([first], itertools.islice(frames, _SEGMENT - 1)), settings)
+        with replacing(target) as temporary, _explained(target), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # said already when the target was checked
+            assemble(temporary, video, segments)
+        segments.remove_all_of_source()
 
 
-def _open(source: Path, fps: float) -> Source:
+def _open(source: Path, fps: float | None) -> Source:
     if source.is_dir():
         return FrameFolder(source, fps)
     return AnimationFile(source) if source.suffix.lower() in ANIMATIONS else VideoFile(source)
@@ -101,13 +109,13 @@ def _open(source: Path, fps: float) -> Source:
 
 @contextmanager
 def _explained(target: Path) -> Iterator[None]:
-    """Say in a sentence why a video cannot be written."""
+    """Turn errors of FFmpeg and the disk into a sentence."""
     try:
         yield
     except (av.FFmpegError, OSError) as error:
         raise InputError(
-            f"{target} cannot be written: {error.strerror or error}; what is finished is kept, and the same "
-            "command goes on from there."
+            f"{target} cannot be written: {error.strerror or error}; finished segments are kept, and the "
+            "same command resumes from there."
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""Animated GIF, WebP and PNG: small videos with transparency that are read and written as a whole."""
+"""Animated GIF, WebP, PNG and AVIF: small videos with transparency, read and written as a whole."""
 
 import itertools
 import os
@@ -7,52 +7,49 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
-import av
 import numpy as np
+import PIL.Image
 import pyvips
 import torch
 from torch import Tensor
 
 from convattn.errors import InputError
-from convattn.files import replacing
+from convattn.files import remove_litter, replacing
 from convattn.images.alpha import fill_transparent, limit_to_neighbors
 from convattn.images.pixel_range import from_unit
-from convattn.video.read import Frame, Images, identity_of
+from convattn.inference.video_jobs import ANIMATIONS
+from convattn.video.source import Frame, ImageSource, identity_of
 
-__all__ = [
-    "ANIMATIONS",
-    "Animation",
-    "AnimationFile",
-    "read_animation",
-    "upscale_animation",
-    "write_animation",
-]
-
-ANIMATIONS = (".gif", ".webp", ".png", ".apng")
-"""The suffixes of files that can hold an animation, in lower case."""
+__all__ = ["Animation", "AnimationFile", "read_animation", "upscale_animation", "write_animation"]
 
 _GIF_TRAILER = b";"
 _MILLISECOND = Fraction(1, 1000)
+_DEFAULT_DELAY = 100  # milliseconds, where a file says nothing
+_LOSSLESS = 100
+_WEBP_FLAGS, _WEBP_ALPHA = 20, 0x10  # where the VP8X chunk has its flags
 
 
 @dataclass(frozen=True)
 class Animation:
-    """Frames and when they change.
+    """Frames and their delays.
 
     Attributes:
         frames: (T, H, W, 4) in uint8, RGB and straight alpha.
         delays: How long each frame is shown, in milliseconds.
-        loop: How often all is shown; 0 for ever.
+        loop: How often all frames are shown; 0 for ever, as AVIF always has it.
+        profile: ICC profile of the colors; None for sRGB.
     """
 
     frames: np.ndarray
     delays: list[int]
     loop: int = 0
+    profile: bytes | None = None
 
 
 def read_animation(path: str | os.PathLike[str]) -> Animation:
-    """Read all frames of a GIF, WebP or PNG file.
+    """Read all frames of a GIF, WebP, PNG or AVIF file.
 
     Raises:
         InputError: The file is missing, damaged, or of another kind.
@@ -63,49 +60,48 @@ def read_animation(path: str | os.PathLike[str]) -> Animation:
     if not path.is_file():
         raise InputError(f"There is no file {path}.")
     try:
-        return _read_png(path) if path.suffix.lower() in (".png", ".apng") else _read_vips(path)
-    except (pyvips.Error, av.FFmpegError, OSError) as error:
+        return _read_gif(path) if path.suffix.lower() == ".gif" else _read_with_pillow(path)
+    except InputError:
+        raise
+    except Exception as error:  # decoders raise whatever the parsing of a damaged file leads to
         raise InputError(
-            f"{path} is damaged or no animation that can be read; get a whole copy of it."
+            f"{path} is damaged or no animation that can be read; get a complete copy of it."
         ) from error
 
 
-def _read_vips(path: Path) -> Animation:
-    if path.suffix.lower() == ".gif" and not path.read_bytes().rstrip(b"\0").endswith(_GIF_TRAILER):
-        raise InputError(
-            f"{path} is cut off; get a whole copy of it."
-        )  # libvips gives the frames that are left
-    source = pyvips.Source.new_from_file(str(path))  # a name would be searched for options
+def _read_gif(path: Path) -> Animation:
+    if not path.read_bytes().rstrip(b"\0").endswith(_GIF_TRAILER):  # libvips gives the frames that are left
+        raise InputError(f"{path} is cut off; get a complete copy of it.")
+    source = pyvips.Source.new_from_file(str(path))  # libvips would take brackets in a name for options
     vips_image = pyvips.Image.new_from_source(source, "", n=-1, fail_on="error").colourspace("srgb")
     pixels = (vips_image if vips_image.hasalpha() else vips_image.addalpha()).cast("uchar").numpy()
     frames = pixels.reshape(vips_image.get_n_pages(), -1, vips_image.width, 4)
     fields = vips_image.get_fields()
-    delays = vips_image.get("delay") if "delay" in fields else [100] * len(frames)
+    delays = vips_image.get("delay") if "delay" in fields else [_DEFAULT_DELAY] * len(frames)
     return Animation(frames, list(delays), vips_image.get("loop") if "loop" in fields else 0)
 
 
-def _read_png(path: Path) -> Animation:
-    head = path.read_bytes()[: 2**16]
-    control = head.partition(b"IDAT")[0].partition(b"acTL")[2]
-    declared, loop = (int.from_bytes(control[start : start + 4], "big") for start in (0, 4))
-    with av.open(str(path), format="apng") as video:
-        decoded = list(video.decode(video=0))
-    if not decoded or len(decoded) < declared:
-        raise InputError(f"{path} is cut off: {len(decoded)} of {declared} frames can be read.")
-    delays = [round((frame.duration or 0) * (frame.time_base or 0) / _MILLISECOND) for frame in decoded]
-    return Animation(np.stack([frame.to_ndarray(format="rgba") for frame in decoded]), delays, loop)
+def _read_with_pillow(path: Path) -> Animation:
+    with PIL.Image.open(path, formats=["PNG", "WEBP", "AVIF"]) as image:
+        count = getattr(image, "n_frames", 1)
+        frames, delays = [], []
+        for number in range(count):
+            image.seek(number)
+            frames.append(np.asarray(image.convert("RGBA")))
+            delays.append(round(image.info.get("duration", _DEFAULT_DELAY)))
+        return Animation(np.stack(frames), delays, image.info.get("loop", 0), image.info.get("icc_profile"))
 
 
 def write_animation(animation: Animation, path: str | os.PathLike[str], *, quality: int = 95) -> None:
     """Write an animation in the format of the path's suffix; the file appears whole or not at all.
 
-    GIF has 256 colors a frame, pixels that are clear or not, and delays in steps of 10 ms. WebP joins
-    neighboring frames that are equal, and their delays.
+    GIF has 256 colors per frame, pixels that are transparent or not, delays in steps of 10 ms, and sRGB
+    colors. The others join neighboring frames that are equal, and their delays.
 
     Args:
         animation: What to write.
         path: The file; one that exists is replaced.
-        quality: Of WebP, 1 to 100; 100 is lossless.
+        quality: Of WebP and AVIF, 1 to 100; 100 is lossless in WebP.
 
     Raises:
         InputError: The suffix is none of :data:`ANIMATIONS`, or the file cannot be written.
@@ -115,42 +111,60 @@ def write_animation(animation: Animation, path: str | os.PathLike[str], *, quali
         raise InputError(f"{path} cannot be written: animations end in {', '.join(ANIMATIONS)}.")
     try:
         with replacing(path, parents=True) as temporary:
-            if path.suffix.lower() in (".png", ".apng"):
-                _write_png(animation, temporary)
-            elif path.suffix.lower() == ".gif":
+            if path.suffix.lower() == ".gif":
                 _as_vips(animation).gifsave(str(temporary), keep_duplicate_frames=True)
             else:
-                _as_vips(animation).webpsave(str(temporary), Q=quality, lossless=quality == 100)
-    except (pyvips.Error, av.FFmpegError, OSError) as error:
+                _write_with_pillow(animation, temporary, path.suffix.lower(), quality)
+    except (pyvips.Error, OSError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
         reason = str(error).strip().splitlines()[-1].strip()
         raise InputError(f"{path} cannot be written: {reason}.") from error
 
 
 def _as_vips(animation: Animation) -> pyvips.Image:
-    """All frames below each other, as libvips has it."""
+    """Return all frames in one column, as libvips has them, in sRGB."""
     count, height, width, channels = animation.frames.shape
     pixels = animation.frames.reshape(count * height, width, channels)
     vips_image = pyvips.Image.new_from_array(pixels, interpretation="srgb").copy()
+    if animation.profile:
+        vips_image.set_type(pyvips.GValue.blob_type, "icc-profile-data", animation.profile)
+        vips_image = vips_image.icc_transform("srgb", embedded=True).copy()
     vips_image.set_type(pyvips.GValue.gint_type, "page-height", height)
     vips_image.set_type(pyvips.GValue.array_int_type, "delay", animation.delays)
     vips_image.set_type(pyvips.GValue.gint_type, "loop", animation.loop)
     return vips_image
 
 
-def _write_png(animation: Animation, path: Path) -> None:
-    options = {"plays": str(animation.loop), "final_delay": f"{animation.delays[-1]}/1000"}
-    with av.open(str(path), "w", format="apng", container_options=options) as video:
-        stream = video.add_stream("apng", rate=25)
-        stream.height, stream.width = animation.frames.shape[1:3]
-        stream.pix_fmt = "rgba"
-        stream.codec_context.time_base = _MILLISECOND
-        moment = 0
-        for pixels, delay in zip(animation.frames, animation.delays, strict=True):
-            frame = av.VideoFrame.from_ndarray(pixels, "rgba")
-            frame.pts, frame.time_base = moment, _MILLISECOND
-            video.mux(stream.encode(frame))
-            moment += delay
-        video.mux(stream.encode(None))
+def _write_with_pillow(animation: Animation, path: Path, suffix: str, quality: int) -> None:
+    opaque = bool((animation.frames[..., 3] == 255).all())
+    first, *others = (PIL.Image.fromarray(frame[..., : 3 if opaque else 4]) for frame in animation.frames)
+    by_suffix: dict[str, dict[str, Any]] = {
+        ".webp": {"quality": quality, "lossless": quality == _LOSSLESS, "exact": True},
+        ".avif": {"quality": quality, "subsampling": "4:4:4" if quality == _LOSSLESS else "4:2:0"},
+        ".avifs": {"quality": quality},
+    }
+    first.save(
+        path,
+        {".webp": "WEBP", ".avif": "AVIF", ".avifs": "AVIF"}.get(suffix, "PNG"),
+        save_all=True,
+        append_images=others,
+        duration=animation.delays,
+        loop=animation.loop,
+        icc_profile=animation.profile or b"",
+        **by_suffix.get(suffix, {"blend": 0}),
+    )
+    if suffix == ".webp" and not opaque and others:
+        _mark_as_transparent(path)
+
+
+def _mark_as_transparent(path: Path) -> None:
+    """Set the alpha flag of an animated WebP, which lacks it if frames leave out transparent edges."""
+    with path.open("r+b") as file:
+        file.seek(_WEBP_FLAGS)
+        flags = file.read(1)[0] | _WEBP_ALPHA
+        file.seek(_WEBP_FLAGS)
+        file.write(bytes([flags]))
 
 
 def upscale_animation(
@@ -159,35 +173,36 @@ def upscale_animation(
     upscale: Callable[[Tensor], Tensor],
     *,
     quality: int = 95,
-    batch: int = 4,
+    batch_size: int = 4,
     device: torch.device | str = "cpu",
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
-    """Upscale an animation with its transparency, delays and loops.
+    """Upscale an animation with its transparency, delays, loops and color profile.
 
     Args:
-        source: A GIF, WebP or PNG file.
+        source: A GIF, WebP, PNG or AVIF file.
         target: The file to write, of any of these kinds.
         upscale: (N, 3, H, W) in [0, 1] to (N, 3, s·H, s·W).
-        quality: Of WebP.
-        batch: Frames that are upscaled at once.
-        device: Where ``upscale`` wants its frames.
-        progress: Called with how many frames are done, and of how many.
+        quality: Of WebP and AVIF.
+        batch_size: Frames that are upscaled at once.
+        device: Where ``upscale`` expects its frames.
+        progress: Called with the number of finished frames and of all.
 
     Raises:
         InputError: The source cannot be read or the target cannot be written.
     """
     if Path(target).suffix.lower() not in ANIMATIONS:
         raise InputError(f"{target} cannot be written: animations end in {', '.join(ANIMATIONS)}.")
+    remove_litter(Path(target).parent)
     animation = read_animation(source)
     large = []
     with torch.inference_mode():
-        for first in range(0, len(animation.frames), batch):
-            frames = torch.from_numpy(animation.frames[first : first + batch]).to(device)
+        for first in range(0, len(animation.frames), batch_size):
+            frames = torch.from_numpy(animation.frames[first : first + batch_size]).to(device)
             rgba = _upscale_rgba(frames.permute(0, 3, 1, 2) / 255, upscale)
             large.append(from_unit(rgba, torch.uint8).permute(0, 2, 3, 1).cpu().numpy())
             if progress:
-                progress(min(first + batch, len(animation.frames)), len(animation.frames))
+                progress(min(first + batch_size, len(animation.frames)), len(animation.frames))
     write_animation(replace(animation, frames=np.concatenate(large)), target, quality=quality)
 
 
@@ -201,7 +216,7 @@ def _upscale_rgba(rgba: Tensor, upscale: Callable[[Tensor], Tensor]) -> Tensor:
     return torch.cat((rgb, limit_to_neighbors(opacity, alpha)), 1)
 
 
-class AnimationFile(Images):
+class AnimationFile(ImageSource):
     """The frames of an animation as those of a video, once and on white; see :class:`Source`.
 
     Raises:
@@ -218,13 +233,13 @@ class AnimationFile(Images):
             pixels = (255 - (255 - pixels) * (alpha / np.float32(255))).round().astype(np.uint8)
         self.path, self.identity = path, identity_of(path)
         self._frames = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))
-        self._take_after(self._frames[0])
-        self._times = [0, *itertools.accumulate(max(delay, 1) for delay in animation.delays)]
+        self._describe(self._frames[0])
+        self._pts = [0, *itertools.accumulate(max(delay, 1) for delay in animation.delays)]
         self.count = len(self._frames)
-        self.rate = Fraction(1000 * self.count, self._times[-1])
+        self.rate = Fraction(1000 * self.count, self._pts[-1])
 
     def frames(self, skip: int = 0) -> Generator[Frame, None, None]:
-        """Give all frames but the first ones."""
+        """Yield all frames but the first ``skip``."""
         for number in range(skip, self.count):
-            start, end = self._times[number : number + 2]
+            start, end = self._pts[number : number + 2]
             yield Frame(self._frames[number], start, end - start, number)

@@ -1,25 +1,31 @@
-"""A video upscaled into a folder of numbered images."""
+"""Upscale a video into a folder of numbered images."""
 
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from contextlib import closing
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
+import pyvips
 import torch
 from torch import Tensor
 
 from convattn.errors import InputError
+from convattn.files import remove_litter
 from convattn.images.io import Image, format_of, write_image
+from convattn.images.io.metadata import CICP
+from convattn.video.hdr import HLG, PQ
 from convattn.video.read import VideoFile
-from convattn.video.upscale import Progress, Upscale, upscaled, watched
+from convattn.video.source import Frame
+from convattn.video.stages import Progress, Upscale, upscale_frames, with_progress
+from convattn.video.timestamps import FILE_NAME, write_timestamps
 from convattn.video.yuv import Encoding
 
 __all__ = ["upscale_to_frames"]
 
-_PQ, _HLG = 16, 18  # transfer characteristics of HDR in ITU-T H.273
+_TOLERANCE = Fraction(2, 1000)  # seconds by which timestamps of a constant rate may be rounded
 
 
 def upscale_to_frames(
@@ -30,67 +36,78 @@ def upscale_to_frames(
     format: str = "png",
     quality: int = 95,
     existing: str = "refuse",
-    batch: int = 4,
+    batch_size: int = 4,
     device: torch.device | str = "cpu",
     label: str = "",
     progress: Callable[[Progress], None] | None = None,
 ) -> Fraction:
     """Upscale a video into images 000001.png, 000002.png and so on.
 
-    They are upright, and have 8 bits a channel or, where the video has more than that, 16. A run that was
-    interrupted leaves a hidden file in the folder; the same call goes on with it.
+    They are upright, and have 8 bits per channel or, where the video has more than that, 16. Where the frame
+    rate varies, timestamps.txt says when each frame is shown, and :func:`~convattn.video.upscale_video` reads
+    it. An interrupted run leaves a hidden file in the folder, from which the same call resumes.
 
     Args:
         source: A video.
-        folder: Where the images go.
-        upscale: What upscales the frames.
+        folder: Where the images are written.
+        upscale: Upscales the frames.
         format: Of the images: png, jpg, webp, tif or avif.
         quality: 1 to 100, as in :func:`~convattn.images.io.write_image`.
         existing: Where the folder holds something already: "refuse", "skip" the frames that are there, or
             "overwrite" them.
-        batch: Frames that are upscaled at once.
-        device: Where ``upscale`` wants its frames.
-        label: Names what upscales; only a run by the same label is gone on with.
+        batch_size: Frames that are upscaled at once.
+        device: Where ``upscale`` expects its frames.
+        label: Names the model and its settings; only a run of the same label is resumed.
         progress: Called after each frame.
 
     Returns:
-        Frames a second, on average, which the images themselves do not tell.
+        Frames per second, on average, which the images themselves do not say.
 
     Raises:
-        InputError: The source is no video, damaged or cut off, or the images cannot be written.
+        InputError: The source is not a video, is damaged or cut off, or the images cannot be written.
     """
     video, folder, suffix = VideoFile(Path(source)), Path(folder), "." + format.lower().removeprefix(".")
     format_of("frame" + suffix)
-    _warn_of_losses(video)
+    metadata = _color_description(video, suffix)
+    _warn_of_losses(video, suffix)
     job = folder / ".unfinished"
-    goes_on = _begin(job, repr((video.identity, suffix, quality, label)), existing)
-    kept = set(folder.glob("*" + suffix)) if goes_on or existing == "skip" else set()
+    resumes = _start(job, repr((video.identity, suffix, quality, label)), existing)
+    kept = set(folder.glob("*" + suffix)) if resumes or existing == "skip" else set()
+    times: list[tuple[int, int]] = []
 
     def path_of(number: int) -> Path:
         return folder / f"{number + 1:06}{suffix}"
 
+    def wanted() -> Generator[Frame, None, None]:
+        for frame in video.frames():
+            times.append((frame.pts, frame.duration))
+            if path_of(frame.number) not in kept:
+                yield frame
+
     encoding = Encoding(None, full=True, depth=8 if video.encoding.depth == 8 else 16)
-    new = upscaled(
-        (frame for frame in video.frames() if path_of(frame.number) not in kept),
+    new = upscale_frames(
+        wanted(),
         video.encoding.decode,
         upscale,
         lambda rgb: encoding.encode(_upright(rgb, video.rotation)),
-        batch=batch,
+        batch_size=batch_size,
         device=device,
     )
     done = sum(path_of(number) in kept for number in range(video.count))
-    with closing(watched(new, done, video.count, progress)) as frames:
+    with closing(with_progress(new, done, video.count, progress)) as frames:
         for frame in frames:
-            pixels = frame.codes.transpose(1, 2, 0).astype(np.uint8 if encoding.depth == 8 else np.uint16)
-            write_image(Image(pixels), path_of(frame.number), quality=quality)
+            pixels = frame.samples.transpose(1, 2, 0).astype(np.uint8 if encoding.depth == 8 else np.uint16)
+            write_image(Image(pixels, metadata), path_of(frame.number), quality=quality)
+    _keep_times(folder, times, video)
     job.unlink()
     return video.rate
 
 
-def _begin(job: Path, name: str, existing: str) -> bool:
-    """Say in the folder what goes on there; gives whether an earlier run had said the same."""
+def _start(job: Path, name: str, existing: str) -> bool:
+    """Record the job in its folder; return whether an earlier run had recorded the same."""
     folder = job.parent
     try:
+        remove_litter(folder)
         if job.is_file() and job.read_text() == name:
             return True
         if existing == "refuse" and folder.exists() and any(folder.iterdir()):
@@ -102,19 +119,36 @@ def _begin(job: Path, name: str, existing: str) -> bool:
     return False
 
 
-def _warn_of_losses(video: VideoFile) -> None:
-    """What an image file does not tell."""
-    if video.transfer in (_PQ, _HLG):
-        warnings.warn(f"{video.path} is HDR, which the images hold without saying so.", stacklevel=3)
+def _keep_times(folder: Path, times: list[tuple[int, int]], video: VideoFile) -> None:
+    """Write the timestamps of frames whose rate varies; the first is shown at 0."""
+    start = times[0][0]
+    seconds = [(pts - start) * video.time_base for pts, _ in times]
+    end = seconds[-1] + times[-1][1] * video.time_base
+    if any(abs(time - number / video.rate) > _TOLERANCE for number, time in enumerate(seconds)):
+        write_timestamps(folder, [*seconds, end])
+    else:
+        (folder / FILE_NAME).unlink(missing_ok=True)
+
+
+def _color_description(video: VideoFile, suffix: str) -> dict[str, tuple[int, bytes]]:
+    """Return the metadata by which PNG and AVIF images hold the colors of HDR video."""
+    if video.transfer not in (PQ, HLG) or suffix not in (".png", ".avif"):
+        return {}
+    return {CICP: (pyvips.GValue.blob_type, bytes([video.primaries, video.transfer, 0, 1]))}
+
+
+def _warn_of_losses(video: VideoFile, suffix: str) -> None:
+    """Warn of what image files do not hold."""
+    if video.transfer in (PQ, HLG) and suffix not in (".png", ".avif"):
+        warnings.warn(f"{video.path} is HDR, which only PNG and AVIF images say of themselves.", stacklevel=3)
     if video.aspect not in (None, 0, 1):
         warnings.warn(
-            f"{video.path} has pixels that are not square, which the images do not tell.",
-            stacklevel=3,
+            f"{video.path} has pixels that are not square, which the images do not say.", stacklevel=3
         )
 
 
 def _upright(rgb: Tensor, matrix: list[int] | None) -> Tensor:
-    """Turn and mirror images (N, 3, H, W) as a display matrix says, by whole quarters of a turn."""
+    """Turn and mirror images (N, 3, H, W) by a display matrix, in steps of 90 degrees."""
     if matrix is None:
         return rgb
     xx, xy, _, yx, yy = matrix[:5]  # where the axes x and y of the image point to

@@ -1,4 +1,4 @@
-"""Stages of work that run side by side."""
+"""The stages of video upscaling, which run in parallel: decoding, the network, encoding."""
 
 import itertools
 import queue
@@ -11,9 +11,9 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
-from convattn.video.read import Frame
+from convattn.video.source import Frame
 
-__all__ = ["Progress", "Upscale", "ahead", "batches", "upscaled", "watched"]
+__all__ = ["Progress", "Upscale", "batches", "prefetch", "upscale_frames", "with_progress"]
 
 T = TypeVar("T")
 
@@ -22,13 +22,13 @@ Upscale = Callable[[Tensor], Tensor]
 
 
 class Progress(NamedTuple):
-    """How far a video is.
+    """The progress of a video.
 
     Attributes:
-        done: Frames that are finished, also by earlier runs.
+        done: Frames that are finished, including those of earlier runs.
         total: Frames of the video.
-        per_second: Frames that this run finishes in a second.
-        seconds_left: By that.
+        per_second: Frames that this run finishes per second.
+        seconds_left: At this speed.
     """
 
     done: int
@@ -37,42 +37,42 @@ class Progress(NamedTuple):
     seconds_left: float
 
 
-def upscaled(
+def upscale_frames(
     frames: Generator[Frame, None, None],
     decode: Callable[[Tensor], Tensor],
     upscale: Upscale,
     encode: Callable[[Tensor], Tensor],
     *,
-    batch: int,
+    batch_size: int,
     device: torch.device | str,
 ) -> Generator[Frame, None, None]:
-    """Give upscaled frames, while those to come are upscaled and decoded.
+    """Yield upscaled frames, while the next ones are upscaled and decoded.
 
     Args:
         frames: Of the original.
-        decode: From their codes to RGB in [0, 1].
-        upscale: What upscales that.
-        encode: From RGB to the codes of the result.
-        batch: Frames that are upscaled at once.
-        device: Where.
+        decode: From their samples to RGB in [0, 1].
+        upscale: Upscales RGB.
+        encode: From RGB to the samples of the result.
+        batch_size: Frames that are upscaled at once.
+        device: Where they are upscaled.
     """
 
     def groups() -> Generator[list[Frame], None, None]:
-        with closing(ahead(batches(frames, batch))) as decoded, torch.inference_mode():
+        with closing(prefetch(batches(frames, batch_size))) as decoded, torch.inference_mode():
             for group in decoded:
-                codes = torch.stack([torch.from_numpy(frame.codes) for frame in group]).to(device)
-                large = encode(upscale(decode(codes))).cpu().numpy()
-                yield [frame._replace(codes=new) for frame, new in zip(group, large, strict=True)]
+                samples = torch.stack([torch.from_numpy(frame.samples) for frame in group]).to(device)
+                large = encode(upscale(decode(samples))).cpu().numpy()
+                yield [frame._replace(samples=new) for frame, new in zip(group, large, strict=True)]
 
-    with closing(ahead(groups())) as ready:
+    with closing(prefetch(groups())) as ready:
         for group in ready:
             yield from group
 
 
-def watched(
+def with_progress(
     frames: Generator[Frame, None, None], done: int, total: int, progress: Callable[[Progress], None] | None
 ) -> Generator[Frame, None, None]:
-    """Say how far it is whenever a frame has been taken."""
+    """Yield frames and report the progress after each."""
     start = time.monotonic()
     with closing(frames):
         for number, frame in enumerate(frames, 1):
@@ -83,20 +83,20 @@ def watched(
                 progress(Progress(done + number, done + number + left, rate, left / rate))
 
 
-def ahead(items: Generator[T, None, None], depth: int = 2) -> Generator[T, None, None]:
-    """Give items while a thread already makes the next ones.
+def prefetch(items: Generator[T, None, None], depth: int = 2) -> Generator[T, None, None]:
+    """Yield items while a thread computes the next ones.
 
-    Errors come out where the item would have come. The thread ends with the generator.
+    An error is raised in place of the item. The thread ends with the generator.
 
     Args:
-        items: Run in the thread from start to end, and closed there.
-        depth: How many items may wait to be taken.
+        items: Runs in the thread from start to end, and is closed there.
+        depth: How many items may wait.
     """
     waiting: queue.Queue[tuple[str, Any]] = queue.Queue(depth)
-    given_up = threading.Event()
+    stopped = threading.Event()
 
     def put(kind: str, value: Any = None) -> None:
-        while not given_up.is_set():
+        while not stopped.is_set():
             try:
                 return waiting.put((kind, value), timeout=0.1)
             except queue.Full:
@@ -106,10 +106,10 @@ def ahead(items: Generator[T, None, None], depth: int = 2) -> Generator[T, None,
         try:
             for item in items:
                 put("item", item)
-                if given_up.is_set():
+                if stopped.is_set():
                     return
             put("end")
-        except BaseException as error:  # for the thread that waits
+        except BaseException as error:  # raised by the thread that waits
             put("error", error)
         finally:
             items.close()
@@ -125,11 +125,11 @@ def ahead(items: Generator[T, None, None], depth: int = 2) -> Generator[T, None,
                 return
             yield value
     finally:
-        given_up.set()
+        stopped.set()
         worker.join()
 
 
 def batches(items: Iterator[T], size: int) -> Generator[list[T], None, None]:
-    """Give the items in lists of ``size``; the last may be shorter."""
+    """Yield the items in lists of ``size``; the last may be shorter."""
     while group := list(itertools.islice(items, size)):
         yield group

@@ -1,0 +1,169 @@
+"""The image formats: their signatures, their suffixes, and what each of those we write can hold."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from convattn.errors import InputError
+
+__all__ = [
+    "LIBVIPS",
+    "READABLE",
+    "UNREADABLE",
+    "WRITABLE",
+    "Format",
+    "check_size",
+    "format_of",
+    "sniff",
+]
+
+
+@dataclass(frozen=True)
+class Format:
+    """What a file format that we write can hold.
+
+    Attributes:
+        name: Its usual name.
+        operation: The libvips operation that writes it.
+        largest_side: In pixels.
+        deep: Whether it holds 16 bits per channel (AVIF: the upper 12 of them).
+        alpha: Whether it holds transparency.
+        grayscale: Whether it holds images of one channel.
+        options: From the quality, 1 to 100, to the options of the operation.
+    """
+
+    name: str
+    operation: str
+    largest_side: int
+    deep: bool
+    alpha: bool
+    grayscale: bool
+    options: Callable[[int], dict[str, Any]]
+
+
+_PNG = Format("PNG", "pngsave", 10**8, True, True, True, lambda quality: {"filter": "all"})
+_JPEG = Format(
+    "JPEG", "jpegsave", 65500, False, False, True, lambda quality: {"Q": quality, "background": 255}
+)
+_WEBP = Format(
+    "WebP", "webpsave", 16383, False, True, False, lambda quality: {"Q": quality, "lossless": quality == 100}
+)
+_TIFF = Format(
+    "TIFF",
+    "tiffsave",
+    10**8,
+    True,
+    True,
+    True,
+    lambda quality: {"compression": "deflate", "predictor": "horizontal"},
+)
+_AVIF = Format(
+    "AVIF",
+    "heifsave",
+    16384,
+    True,
+    True,
+    False,
+    lambda quality: {"Q": quality, "lossless": quality == 100, "compression": "av1"},
+)
+
+WRITABLE: dict[str, Format] = {
+    ".png": _PNG,
+    ".jpg": _JPEG,
+    ".jpeg": _JPEG,
+    ".jfif": _JPEG,
+    ".jpe": _JPEG,
+    ".webp": _WEBP,
+    ".tif": _TIFF,
+    ".tiff": _TIFF,
+    ".avif": _AVIF,
+}
+"""The formats that can be written, by the suffix in lower case."""
+
+_ONLY_READ = """
+    .gif .apng .avifs .heic .heif .hif .jxl .bmp .dib .tga .icb .vda .vst .dds .ico .cur .icns .jp2 .j2k .jpc
+    .jpf .jpx .mpo .ppm .pgm .pbm .pnm .psd .qoi .sgi .rgb .rgba .bw .pcx .dcx .ras .im .xbm .xpm .blp .fits
+"""
+
+READABLE = (*WRITABLE, *_ONLY_READ.split())
+"""The suffixes of images that are looked for in folders."""
+
+_NOT_READ = """
+    .svg .svgz .eps .ai .pdf .wmf .emf .xcf .kra .psb .exr .hdr .pfm .raw .dng .cr2 .cr3 .nef .nrw .arw .srf
+    .sr2 .orf .rw2 .raf .pef .srw .x3f .3fr .iiq .rwl .erf .mef .mos .kdc .dcr .mrw .jxr .wdp .djvu .clip
+"""
+
+UNREADABLE = tuple(_NOT_READ.split())
+"""The suffixes of images that cannot be read; a search through a folder reports them."""
+
+LIBVIPS = ("PNG", "JPEG", "WebP", "TIFF", "AVIF", "GIF")
+"""The names of the formats that libvips decodes; Pillow decodes the others."""
+
+_BRANDS = {b"avif": "AVIF", b"avis": "AVIF"} | dict.fromkeys(
+    (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"), "HEIC"
+)
+
+_SIGNATURES = {
+    b"\x89PNG\r\n\x1a\n": "PNG",
+    b"\xff\xd8\xff": "JPEG",
+    b"GIF8": "GIF",
+    b"II*\0": "TIFF",
+    b"MM\0*": "TIFF",
+    b"II+\0": "TIFF",
+    b"MM\0+": "TIFF",
+    b"\xff\x0a": "JPEG XL",
+    b"\0\0\0\x0cJXL ": "JPEG XL",
+    b"%!PS": "EPS",
+    b"\xc5\xd0\xd3\xc6": "EPS",
+    b"%PDF": "PDF",
+    b"\xd7\xcd\xc6\x9a": "WMF",
+    b"\x01\0\0\0": "EMF",
+    b"\x89HDF": "HDF5",
+    b"BUFR": "BUFR",
+    b"GRIB": "GRIB",
+    b"v/1\x01": "OpenEXR",
+    b"#?RADIANCE": "Radiance HDR",
+    b"gimp xcf": "GIMP",
+    b"\xd0\xcf\x11\xe0": "FlashPix",
+    b"<svg": "SVG",
+    b"<?xml": "SVG or another XML",
+    b"P7\n": "PAM",
+}
+
+
+def sniff(path: str | os.PathLike[str]) -> str | None:
+    """Return the name of a file's format by its first bytes; None if they are not among the known ones."""
+    with Path(path).open("rb") as file:
+        head = file.read(32)
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return "WebP"
+    if head[4:8] == b"ftyp":
+        brands = [head[start : start + 4] for start in (8, 16, 20, 24, 28)]
+        known = [_BRANDS[brand] for brand in brands if brand in _BRANDS]
+        return "AVIF" if "AVIF" in known else next(iter(known), None)
+    return next((name for signature, name in _SIGNATURES.items() if head.startswith(signature)), None)
+
+
+def format_of(path: str | os.PathLike[str]) -> Format:
+    """Return the format that a file is written in, by its suffix.
+
+    Raises:
+        InputError: This format cannot be written.
+    """
+    path = Path(path)
+    try:
+        return WRITABLE[path.suffix.lower()]
+    except KeyError:
+        raise InputError(f"{path} cannot be written: its name must end in {', '.join(WRITABLE)}.") from None
+
+
+def check_size(path: str | os.PathLike[str], height: int, width: int) -> None:
+    """Raise an InputError if the format of a file cannot hold an image of this size."""
+    format = format_of(path)
+    if max(height, width) > format.largest_side:
+        raise InputError(
+            f"{path} cannot be written: {format.name} holds at most {format.largest_side} pixels a side, "
+            f"not {width}×{height}; choose PNG or TIFF."
+        )

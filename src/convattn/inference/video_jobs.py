@@ -1,0 +1,93 @@
+"""Which inputs are videos or animations, and where each result goes; nothing is decoded here."""
+
+import glob
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from convattn.errors import InputError
+from convattn.files import find_files, natural_key
+from convattn.images.io import READABLE, is_animated
+from convattn.inference.batch_jobs import Job, place_results, without_earlier_results
+
+__all__ = ["ANIMATIONS", "CONTAINERS", "VIDEOS", "becomes_animation", "split_inputs"]
+
+CONTAINERS = {
+    ".mp4": "mp4",
+    ".m4v": "mp4",
+    ".mov": "mov",
+    ".mkv": "matroska",
+    ".webm": "webm",
+    ".ts": "mpegts",
+    ".m2ts": "mpegts",
+    ".mts": "mpegts",
+}
+"""FFmpeg's names of the containers that can be written, by suffix; each frame has its own timestamp there."""
+
+_ONLY_READ = ".avi .mpg .mpeg .m2v .vob .wmv .asf .flv .f4v .3gp .3g2 .ogv .mxf .mk3d"
+
+VIDEOS = (*CONTAINERS, *_ONLY_READ.split())
+"""The suffixes of videos, in lower case."""
+
+ANIMATIONS = (".gif", ".webp", ".png", ".apng", ".avif", ".avifs")
+"""The suffixes of files that can hold an animation, in lower case."""
+
+
+def split_inputs(inputs: Sequence[str], output: str) -> tuple[list[Job], list[str]]:
+    """Split inputs into videos with their results, and images.
+
+    A single video or animation goes to ``output`` itself, which may be a folder for its frames; so does a
+    single folder of frames if ``output`` is a video. Otherwise each video becomes a video in the folder
+    ``output``, in its own container if that can be written, and in Matroska if not.
+
+    Raises:
+        InputError: Several inputs would become one video.
+    """
+    target = Path(output)
+    if _is_video(target):
+        if len(inputs) > 1:
+            raise InputError(f"Several inputs cannot all become {output}; give a folder instead.")
+        return [Job(Path(inputs[0]), target)], []
+    if len(inputs) == 1 and (_is_video(Path(inputs[0])) or becomes_animation(Path(inputs[0]), target)):
+        return [Job(Path(inputs[0]), target)], []
+    videos: list[tuple[Path, Path]] = []
+    images: list[str] = []
+    for given in inputs:
+        files = without_earlier_results(_files_of(given), Path(given), target)
+        found = [path for path in files if _is_video(path)]
+        start = Path(given) if Path(given).is_dir() else None
+        videos += [(path, path.relative_to(start) if start else Path(path.name)) for path in found]
+        images += _images_of(given, files, found)
+    suffixes = {path: path.suffix if path.suffix.lower() in CONTAINERS else ".mkv" for path, _ in videos}
+    return place_results(videos, target, suffixes.__getitem__), images
+
+
+def _files_of(given: str) -> list[Path]:
+    path = Path(given)
+    if path.is_dir():
+        return find_files(path)
+    if path.exists() or not glob.has_magic(given):
+        return [path]
+    return sorted((Path(match) for match in glob.glob(given, recursive=True)), key=natural_key)
+
+
+def _images_of(given: str, files: Iterable[Path], videos: list[Path]) -> list[str]:
+    """Return what is left of an input without its videos."""
+    if not videos:
+        return [given]
+    if Path(given).is_dir():
+        return [given] if any(path.suffix.lower() in READABLE for path in files) else []
+    return [str(path) for path in files if path not in videos]
+
+
+def _is_video(path: Path) -> bool:
+    return path.suffix.lower() in VIDEOS and not path.is_dir()
+
+
+def becomes_animation(source: Path, target: Path) -> bool:
+    """Return whether a file with several frames becomes one; elsewhere it becomes one still image."""
+    kinds = source.suffix.lower(), target.suffix.lower()
+    if not source.is_file() or not set(kinds) <= set(ANIMATIONS):
+        return False
+    if kinds[1] == ".png" and kinds[0] not in (".png", ".apng"):
+        return False
+    return ".apng" in kinds or kinds[1] == ".gif" or is_animated(source)
