@@ -192,7 +192,7 @@ def _load(original: Callable[..., Any], self: Any, weights: Any, *args: Any, **k
 
     result = original(self, weights, *args, **kwargs)
     source = (weights.get("ema") or weights["model"]) if isinstance(weights, dict) else weights
-    if getattr(self, "yaml", {}).get("p3"):
+    if getattr(self, "yaml", {}).get("coarsest"):
         _load_moved_head(self, source)
     if _has_our_blocks(self):
         LOGGER.info(_report(self, source))
@@ -200,7 +200,7 @@ def _load(original: Callable[..., Any], self: Any, weights: Any, *args: Any, **k
 
 
 def _load_moved_head(model: Any, source: Any) -> None:
-    """Load the head's weights for stride 8 from a network with more levels, where the head is a later row."""
+    """Load the head's weights from a network with more levels, where the head is a later row."""
     head, given = model.model[-1], source.model[-1]
     if head.i == given.i or head.f != given.f[: len(head.f)]:
         return

@@ -1,9 +1,9 @@
 """Detection networks by name: Ultralytics' own model files with C3k2_ESC in place of some C3k2 rows.
 
-A name is that of an Ultralytics model with ``C3k2_ESC``, ``p3`` or both in it, and if you like one of the
-suffixes that choose rows and ``zero``: ``yolo26n-C3k2_ESC.yaml``, ``yolo26s-seg-C3k2_ESC-neck.yaml``,
+A name is that of an Ultralytics model with ``C3k2_ESC``, one of ``p3`` and ``p4``, or both in it, and if you
+like a suffix that chooses rows, and ``zero``: ``yolo26n-C3k2_ESC.yaml``, ``yolo26s-seg-C3k2_ESC-neck.yaml``,
 ``YOLO26-p2-C3k2_ESC-stride8-zero.yaml``, ``yolo26n-p3.yaml``. Case, and whether ``-`` or ``_`` parts the
-words, do not matter.
+words, does not matter.
 
 ========== ==============================================================================================
 word       meaning
@@ -14,8 +14,8 @@ neck       the rows behind the backbone
 finest     the one row that feeds the finest detection level, where small objects are found
 zero       keep C3k2 and add a branch that starts at zero: all stock weights fit, and the start is the stock
            network
-p3         detect at stride 8 alone and leave out the rows behind it: for images whose objects are all small.
-           What it saves pays for a larger imgsz
+p3, p4     detect at strides up to 8 or 16 and leave out the rows behind them: for images without large
+           objects. What it saves pays for a larger imgsz
 ========== ==============================================================================================
 """
 
@@ -31,9 +31,12 @@ import yaml
 
 from convattn.errors import InputError
 
-__all__ = ["ROWS", "Variant", "find_file", "generate", "list_bases", "parse_name"]
+__all__ = ["LEVELS", "ROWS", "Variant", "find_file", "generate", "list_bases", "parse_name"]
 
 Rows = list[list[Any]]
+
+LEVELS = {"p3": 8, "p4": 16}
+"""Name of a detection level to its stride."""
 
 
 @dataclass(frozen=True)
@@ -45,14 +48,14 @@ class Variant:
         size: One of n, s, m, l, x, or empty where the name has none.
         rows: A key of :data:`ROWS`, or empty for the stock rows.
         zero: Whether to keep C3k2 and add a branch that starts at zero.
-        p3: Whether to detect at stride 8 alone.
+        coarsest: A key of :data:`LEVELS`, or empty for all levels.
     """
 
     base: str
     size: str = ""
     rows: str = "all"
     zero: bool = False
-    p3: bool = False
+    coarsest: str = ""
 
 
 def parse_name(name: str | Path) -> Variant | None:
@@ -68,12 +71,12 @@ def parse_name(name: str | Path) -> Variant | None:
     stem = Path(name).stem.lower().replace("_", "-")
     family, *words = stem.replace("c3k2-esc", "").strip("-").split("-")
     match = re.fullmatch(r"(yolov?\d+)([a-z]*)", family)
-    block, p3 = "c3k2-esc" in stem, "p3" in words
-    if match is None or not (block or p3):
+    block, coarsest = "c3k2-esc" in stem, next((word for word in words if word in LEVELS), "")
+    if match is None or not (block or coarsest):
         return None
     rows = next((word for word in words if word in ROWS), "all" if block else "")
-    rest = [word for word in words if word not in ("", rows, "zero", "p3")]
-    return Variant("-".join([match[1], *rest]), match[2], rows, "zero" in words, p3)
+    rest = [word for word in words if word not in ("", rows, "zero", coarsest)]
+    return Variant("-".join([match[1], *rest]), match[2], rows, "zero" in words, coarsest)
 
 
 def find_file(name: str | Path, installed: Path, cache: Path) -> Path | None:
@@ -124,7 +127,7 @@ def generate(name: str, installed: Path) -> dict[str, Any]:
     if variant is None or variant.base not in bases:
         raise InputError(
             f"{name} is no model that C3k2_ESC can be put into: write one of {', '.join(sorted(bases))}, a "
-            f"size behind its number, -C3k2_ESC or -p3, and if you like one of {', '.join(ROWS)}, and zero."
+            f"size behind its number, -C3k2_ESC, -p3 or -p4, and if you like {', '.join(ROWS)} or zero."
         )
     description = yaml.safe_load(bases[variant.base].read_text(encoding="utf-8"))
     sizes = list(description.get("scales", {}))
@@ -132,8 +135,8 @@ def generate(name: str, installed: Path) -> dict[str, Any]:
         raise InputError(
             f"{name} asks for size {variant.size!r}: {variant.base} comes in {', '.join(sizes)}."
         )
-    if variant.p3:
-        description = _keep_p3(description, variant.base)
+    if variant.coarsest:
+        description = _keep_levels(description, variant)
     if variant.rows:
         _replace_rows(description, variant, name)
     return description
@@ -149,13 +152,18 @@ def _replace_rows(description: dict[str, Any], variant: Variant, name: str) -> N
         row[2] = "C3k2_ESCBranch" if variant.zero else "C3k2_ESC"
 
 
-def _keep_p3(description: dict[str, Any], base: str) -> dict[str, Any]:
-    """The network up to its detection level at stride 8, and the head on that level alone."""
-    finest = _finest_level(description)
-    if finest is None or _strides(description)[finest] != 8:
-        raise InputError(f"{base} has no finest detection level at stride 8: leave p3 out of its name.")
-    rows = description["head"][: finest + 1 - len(description["backbone"])]
-    return {**description, "head": [*rows, [[finest], *description["head"][-1][1:]]], "p3": True}
+def _keep_levels(description: dict[str, Any], variant: Variant) -> dict[str, Any]:
+    """The network up to the last detection level whose stride is no larger, and the head on those levels."""
+    *_, head = description["head"]
+    strides, sources = _strides(description), head[0] if isinstance(head[0], list) else []
+    kept = [source for source in sources if strides[source] <= LEVELS[variant.coarsest]]
+    if not kept or kept == sources:
+        raise InputError(
+            f"{variant.base} has no detection levels to keep, or none to leave out, for {variant.coarsest}: "
+            f"leave {variant.coarsest} out of the name."
+        )
+    rows = description["head"][: max(kept) + 1 - len(description["backbone"])]
+    return {**description, "head": [*rows, [kept, *head[1:]]], "coarsest": variant.coarsest}
 
 
 def list_bases(installed: Path) -> dict[str, Path]:
@@ -182,15 +190,12 @@ def _neck(description: dict[str, Any]) -> Rows:
 
 
 def _finest(description: dict[str, Any]) -> Rows:
-    finest = _finest_level(description)
-    rows = [] if finest is None else [_rows(description)[finest]]
-    return [row for row in rows if row[2] == "C3k2"]
-
-
-def _finest_level(description: dict[str, Any]) -> int | None:
-    """Index of the row that feeds the finest detection level."""
-    sources, strides = description["head"][-1][0], _strides(description)
-    return None if isinstance(sources, int) else min(sources, key=lambda source: strides[source])
+    rows, strides = _rows(description), _strides(description)
+    sources = rows[-1][0]
+    if isinstance(sources, int):
+        return []
+    finest = min(sources, key=lambda source: strides[source])
+    return [rows[finest]] if rows[finest][2] == "C3k2" else []
 
 
 def _strides(description: dict[str, Any]) -> list[float]:

@@ -1,0 +1,80 @@
+from pathlib import Path
+
+import pytest
+import torch
+import ultralytics
+from ultralytics import YOLO
+
+from convattn.errors import InputError
+from convattn_yolo.variants import Variant, generate, parse_name
+
+INSTALLED = Path(ultralytics.__file__).parent / "cfg" / "models"
+
+
+@pytest.mark.parametrize(
+    ("name", "variant"),
+    [
+        ("yolo26n-p3.yaml", Variant("yolo26", "n", "", coarsest="p3")),
+        ("yolo26m-p2-p4.yaml", Variant("yolo26-p2", "m", "", coarsest="p4")),
+        ("YOLO26s_seg_P3.yaml", Variant("yolo26-seg", "s", "", coarsest="p3")),
+        ("yolo26n-p3-C3k2_ESC-finest-zero.yaml", Variant("yolo26", "n", "finest", zero=True, coarsest="p3")),
+    ],
+)
+def test_names(name: str, variant: Variant) -> None:
+    assert parse_name(name) == variant
+
+
+@pytest.mark.parametrize(
+    ("name", "levels"),
+    [
+        ("yolo26n-p3", [16]),
+        ("yolo26n-p4", [16, 19]),
+        ("yolo26n-p2-p3", [19, 22]),
+        ("yolo26n-p2-p4", [19, 22, 25]),
+        ("yolo26n-p6-p4", [21, 24]),
+    ],
+)
+def test_nothing_lies_behind_the_levels_that_detect(name: str, levels: list[int]) -> None:
+    family = name.rpartition("-")[0]
+    stock, ours = generate(f"{family}-C3k2_ESC", INSTALLED), generate(name, INSTALLED)
+    rows, stock_rows = ([*model["backbone"], *model["head"]] for model in (ours, stock))
+    assert rows[-1] == [levels, *stock_rows[-1][1:]]
+    assert [row[0] for row in rows[:-1]] == [row[0] for row in stock_rows[: levels[-1] + 1]]
+
+
+@pytest.mark.parametrize("name", ["yolo26n-cls-p3", "yolo26n-cls-p4-C3k2_ESC"])
+def test_models_without_levels_to_leave_out(name: str) -> None:
+    with pytest.raises(InputError, match=r"no detection levels"):
+        generate(name, INSTALLED)
+
+
+def _one_to_many(model: YOLO, image: torch.Tensor) -> dict[str, torch.Tensor]:
+    with torch.inference_mode():
+        return model.model.eval()(image)[1]["one2many"]
+
+
+@pytest.mark.parametrize(
+    ("name", "cells"), [("yolo26n-p3.yaml", 12 * 8), ("yolo26n-p4.yaml", 12 * 8 + 6 * 4)]
+)
+def test_stock_weights_start_as_the_stock_network_at_its_levels(
+    name: str, cells: int, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    stock, file = YOLO("yolo26n.yaml"), tmp_path / "stock.pt"
+    for parameter in stock.model.parameters():
+        parameter.data += 0.01 * torch.randn_like(parameter)
+    stock.save(file)
+    image = torch.rand(1, 3, 96, 64)
+    ours, theirs = (_one_to_many(model, image) for model in (YOLO(name).load(file), YOLO(file)))
+    assert ours["boxes"].shape[-1] == cells
+    for part in ("boxes", "scores"):
+        assert torch.equal(ours[part], theirs[part][..., :cells])
+
+
+def test_it_trains_and_comes_back(dataset: Path, tmp_path: Path) -> None:
+    model = YOLO("yolo26n-p3-C3k2_ESC-finest-zero.yaml")
+    model.train(
+        data=dataset, epochs=1, imgsz=64, batch=2, device="cpu", plots=False, val=False, project=tmp_path
+    )
+    again = YOLO(model.trainer.last)
+    assert again.model.stride.tolist() == [8]
