@@ -105,19 +105,34 @@ def measure(entry: Entry, benchmarks: Path, lpips: LPIPS) -> Row:
     parameters = sum(parameter.numel() for parameter in candidate.build().parameters())
     setting = Setting(threads=1)
     peak = memory.peak(candidate, setting) or 0
-    rounds = 1 if entry.is_peer else 5
+    rounds = 1 if entry.is_peer else 3
     run = {entry.name: candidate.prepare(setting)}
     (seconds,) = time_in_turns(run, rounds, warm_up=1, clock=time.process_time).values()
     row = Row(parameters, 1e3 * float(np.median(seconds)), peak / 1e6, {})
     method = entry.method()
     if entry.task is not Task.real_world:
-        for name in SETS:
-            (mean,) = mean_scores(evaluate(method, pairs(benchmarks / name, entry.scale), entry.scale))
-            row.scores[name] = mean.psnr, mean.ssim
+        row.scores |= scores_in_card(entry) or {
+            name: scores_on(benchmarks / name, method, entry.scale) for name in SETS
+        }
     if entry.scale == 4:
         (mean,) = mean_scores(evaluate(method, real_pairs(benchmarks), 4, lpips))
         row.lpips, row.scores["real-world"] = mean.lpips, (mean.psnr, mean.ssim)
     return row
+
+
+def scores_in_card(entry: Entry) -> dict[str, tuple[float, float]]:
+    """Return what tools/publish_weights.py measured of weights of one scale, and wrote into their header."""
+    card = read_card(entry.file) if entry.file and not entry.is_peer else None
+    figures = card.figures if card else {}
+    if any(f"{name} SSIM-Y" not in figures for name in SETS):
+        return {}
+    return {name: (figures[f"{name} PSNR-Y"], figures[f"{name} SSIM-Y"]) for name in SETS}
+
+
+def scores_on(folder: Path, method: Method, scale: int) -> tuple[float, float]:
+    """Return mean PSNR-Y and SSIM-Y on a set."""
+    (mean,) = mean_scores(evaluate(method, pairs(folder, scale), scale))
+    return mean.psnr, mean.ssim
 
 
 def classic_table(rows: dict[Entry, Row]) -> list[str]:
