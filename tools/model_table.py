@@ -19,8 +19,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from convattn.bench import Setting, memory
+from convattn.bench.memory import peak
 from convattn.bench.networks import trained_candidate
+from convattn.bench.spec import Setting
 from convattn.bench.timing import time_in_turns
 from convattn.checkpoints.catalog import Availability, models
 from convattn.checkpoints.loading import load_network
@@ -104,11 +105,11 @@ def measure(entry: Entry, benchmarks: Path, lpips: LPIPS) -> Row:
     candidate = trained_candidate(entry.name, entry.file, entry.scale, width, height)
     parameters = sum(parameter.numel() for parameter in candidate.build().parameters())
     setting = Setting(threads=1)
-    peak = memory.peak(candidate, setting) or 0
+    growth = peak(candidate, setting) or 0
     rounds = 1 if entry.is_peer else 3
     run = {entry.name: candidate.prepare(setting)}
     (seconds,) = time_in_turns(run, rounds, warm_up=1, clock=time.process_time).values()
-    row = Row(parameters, 1e3 * float(np.median(seconds)), peak / 1e6, {})
+    row = Row(parameters, 1e3 * float(np.median(seconds)), growth / 1e6, {})
     method = entry.method()
     if entry.task is not Task.real_world:
         row.scores |= scores_in_card(entry) or {

@@ -4,14 +4,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from convattn.checkpoints.loading import from_pretrained
     from convattn.inference.upscaler import Upscaler
+    from convattn.runtimes.pretrained import from_pretrained
 
 __all__ = ["Upscaler", "__version__", "from_pretrained"]
 
 __version__ = "0.1.0"
 
-_HOMES = {"Upscaler": "convattn.inference.upscaler", "from_pretrained": "convattn.checkpoints.loading"}
+_HOMES = {"Upscaler": "convattn.inference.upscaler", "from_pretrained": "convattn.runtimes.pretrained"}
 
 
 def __getattr__(name: str) -> Any:

@@ -5,9 +5,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from convattn.bench import Candidate, Case, Measurement, Setting, measure, memory, rows
+from convattn.bench import memory, runner
 from convattn.bench.networks import OTHERS, network_candidate
-from convattn.bench.runner import count
+from convattn.bench.report import rows
+from convattn.bench.runner import Measurement, count, measure
+from convattn.bench.spec import Candidate, Case, Setting
 
 
 class _Hungry(nn.Module):
@@ -44,7 +46,7 @@ def test_memory_is_the_growth_of_a_process_of_its_own() -> None:
 
 
 def test_a_side_that_fails_is_told_and_the_others_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "peak", lambda side, setting: 1000)
+    monkeypatch.setattr(runner, "peak", lambda side, setting: 1000)
     case = Case("case", [_candidate("broken", build=_Broken), _candidate("whole")])
     broken, whole = measure(case, Setting(), 2)
     assert broken.failure == "no such luck"

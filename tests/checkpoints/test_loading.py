@@ -20,7 +20,7 @@ from safetensors import safe_open
 
 from convattn.checkpoints import catalog
 from convattn.checkpoints.key_names import from_reference, to_reference
-from convattn.checkpoints.loading import from_pretrained, load_network, save_network, transfer_scale
+from convattn.checkpoints.loading import load_network, save_network, transfer_scale
 from convattn.errors import InputError
 from convattn.layers import BodyConfig
 from convattn.models.esc import ESC
@@ -28,6 +28,7 @@ from convattn.models.esc_lte import ESCLTE
 from convattn.models.esc_real import ESCReal
 from convattn.models.registry import build
 from convattn.models.upsamplers import DySample, NearestConvUpsampler
+from convattn.runtimes.pretrained import from_pretrained
 
 SMALL = dict(dim=8, large_kernel_dim=4, blocks=2, layers=2, window_size=3, heads=2, ffn_ratio=1.25)
 CONFIG_FIELDS = {field.name for field in fields(BodyConfig)}

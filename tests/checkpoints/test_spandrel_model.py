@@ -7,9 +7,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from convattn.checkpoints.loading import from_pretrained, load_network
+from convattn.checkpoints.loading import load_network
 from convattn.errors import InputError
 from convattn.inference.upscaler import Upscaler
+from convattn.runtimes.pretrained import from_pretrained
 
 spandrel = pytest.importorskip("spandrel")
 

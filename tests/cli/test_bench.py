@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from convattn.bench import memory
+from convattn.bench import runner
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def bench(command: Callable[..., Any]) -> Callable[..., Any]:
 @pytest.fixture
 def _same_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """Instead of a process for each candidate."""
-    monkeypatch.setattr(memory, "peak", lambda side, setting: 1000)
+    monkeypatch.setattr(runner, "peak", lambda side, setting: 1000)
 
 
 def test_a_table_a_csv_and_a_plot(bench: Callable[..., Any], tmp_path: Path) -> None:
@@ -112,7 +112,7 @@ def test_bad_input_is_one_sentence_before_anything_is_measured(
     bench: Callable[..., Any],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("convattn.bench.measure", lambda *_: pytest.fail("measured"))
+    monkeypatch.setattr("convattn.bench.runner.measure", lambda *_: pytest.fail("measured"))
     if "detector" in arguments:
         pytest.importorskip("ultralytics")
     status, _, error = bench(*arguments)

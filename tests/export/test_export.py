@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from convattn.checkpoints.loading import from_pretrained, save_network
+from convattn.checkpoints.loading import save_network
 from convattn.cli import main
 from convattn.errors import InputError
 from convattn.export import PRECISIONS, export
@@ -24,6 +24,7 @@ from convattn.models.esc_lte import ESCLTE
 from convattn.models.esc_real import ESCReal
 from convattn.models.registry import build
 from convattn.runtimes.exported import load_exported
+from convattn.runtimes.pretrained import from_pretrained
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")

@@ -9,7 +9,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from convattn.checkpoints.loading import from_pretrained
 from convattn.images.lazy_image import LazyImage, target_of
 from convattn.images.memmap import FileArray
 from convattn.inference import strips
@@ -19,6 +18,7 @@ from convattn.models.esc_lte import ESCLTE
 from convattn.models.esc_real import ESCReal
 from convattn.models.registry import build
 from convattn.models.upsamplers import DySample, NearestConvUpsampler
+from convattn.runtimes.pretrained import from_pretrained
 
 SMALL = BodyConfig(dim=8, large_kernel_dim=4, blocks=2, layers=2, window_size=8, heads=2, ffn_ratio=1.25)
 NETWORKS = {

@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from convattn.bench import memory, timing
+from convattn.bench.memory import peak
 from convattn.bench.spec import Candidate, Case, Setting
+from convattn.bench.timing import ratio, time_in_turns
 from convattn.bench.variants import VARIANTS
 
 __all__ = ["Measurement", "count", "measure"]
@@ -56,7 +57,7 @@ class Measurement:
         """Speed-up over the first candidate, for each pixel of the result."""
         if not len(self.seconds) or not len(first.seconds):
             return float("nan")
-        return timing.ratio(first.seconds, self.seconds) * self.candidate.pixels / first.candidate.pixels
+        return ratio(first.seconds, self.seconds) * self.candidate.pixels / first.candidate.pixels
 
     def memory_divisor(self, first: "Measurement") -> float:
         """How many times less memory than the first candidate it takes, for each pixel of the result."""
@@ -85,7 +86,7 @@ def measure(
         report(f"{case.title}: memory of {candidate.name}")
         try:
             # A process of its own comes first: a candidate that needs too much memory ends only that one.
-            peaks[candidate.name] = memory.peak(candidate, setting)
+            peaks[candidate.name] = peak(candidate, setting)
             run = candidate.prepare(setting)
             run()
             runs[candidate.name] = run
@@ -93,7 +94,7 @@ def measure(
             failures[candidate.name] = (str(error).strip() or type(error).__name__).splitlines()[0]
     report(f"{case.title}: {rounds} rounds of {len(runs)}")
     clock = time.process_time if setting.by_processor else time.perf_counter
-    seconds = timing.time_in_turns(runs, rounds, warm_up=0, clock=clock)
+    seconds = time_in_turns(runs, rounds, warm_up=0, clock=clock)
     return [
         Measurement(
             candidate,

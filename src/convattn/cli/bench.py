@@ -71,8 +71,10 @@ def bench(
     import torch
     from rich.console import Console
 
-    from convattn.bench import SUITES, Plan, Setting, describe, measure, rows, tables, write_csv, write_plot
-    from convattn.bench.report import Row
+    from convattn.bench import runner
+    from convattn.bench.report import Row, describe, rows, tables, write_csv, write_plot
+    from convattn.bench.spec import Setting
+    from convattn.bench.suites import SUITES, Plan
     from convattn.files import replacing
     from convattn.inference.devices import choose_device, choose_precision
 
@@ -92,7 +94,7 @@ def bench(
         measured: list[Row] = []
         with messages.status("") as status:
             for case in cases:
-                results = measure(case, setting, rounds or (3 if quick else 7), status.update)
+                results = runner.measure(case, setting, rounds or (3 if quick else 7), status.update)
                 measured.extend(rows(case, results))
         for table in tables(measured):
             console.print(table)

@@ -42,8 +42,8 @@ def export(
 
     convattn upscale --model net.onnx upscales images with it.
     """
-    from convattn.checkpoints.loading import from_pretrained
     from convattn.export import export as write_export
+    from convattn.runtimes.pretrained import from_pretrained
 
     network = from_pretrained(model, scale)
     agreement = write_export(

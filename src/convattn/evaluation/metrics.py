@@ -1,4 +1,4 @@
-"""The two figures of merit of the super-resolution benchmarks, PSNR and SSIM on luma."""
+"""The metrics of the super-resolution benchmarks: PSNR and SSIM on luma."""
 
 import functools
 
@@ -27,7 +27,7 @@ def psnr_y(result: Tensor, truth: Tensor, *, shave: int) -> float:
     Args:
         result: ``uint8`` image (3, H, W).
         truth: ``uint8`` image of the same shape.
-        shave: width of the border that does not count, by custom the scale.
+        shave: Width in pixels of the border that does not count, by convention the scale.
     """
     error = (_shaved_luma(result, shave) - _shaved_luma(truth, shave)).square().mean()
     return (10 * torch.log10(255**2 / error)).item()
@@ -36,12 +36,12 @@ def psnr_y(result: Tensor, truth: Tensor, *, shave: int) -> float:
 def ssim_y(result: Tensor, truth: Tensor, *, shave: int) -> float:
     """Return the mean structural similarity of luma (Wang et al., IEEE TIP 2004, eq. 13).
 
-    The window is an 11x11 Gaussian with standard deviation 1.5 and lies wholly inside the image.
+    The window is an 11x11 Gaussian with standard deviation 1.5 and lies completely inside the image.
 
     Args:
         result: ``uint8`` image (3, H, W); the shaved sides must be at least 11.
         truth: ``uint8`` image of the same shape.
-        shave: width of the border that does not count, by custom the scale.
+        shave: Width in pixels of the border that does not count, by convention the scale.
     """
     x, y = _shaved_luma(result, shave), _shaved_luma(truth, shave)
     mean_x, mean_y, mean_xx, mean_yy, mean_xy = _gaussian(torch.stack([x, y, x * x, y * y, x * y]))

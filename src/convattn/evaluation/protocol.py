@@ -16,7 +16,6 @@ import torch
 from torch import Tensor, nn
 
 from convattn.checkpoints.catalog import default_model
-from convattn.checkpoints.loading import from_pretrained
 from convattn.errors import InputError
 from convattn.evaluation.lpips import LPIPS
 from convattn.evaluation.metrics import psnr_y, ssim_y
@@ -26,6 +25,7 @@ from convattn.images.resize import resize_bicubic
 from convattn.images.sizes import ScaleRequest, resolve
 from convattn.inference.devices import choose_device
 from convattn.ops import reflect_pad
+from convattn.runtimes.pretrained import from_pretrained
 
 __all__ = [
     "Method",
@@ -121,7 +121,7 @@ def choose_method(
     """Return an upscaling method, its scale, and its name.
 
     Args:
-        model: "bicubic", or what :func:`convattn.checkpoints.loading.from_pretrained` takes; by default the
+        model: "bicubic", or what :func:`convattn.runtimes.pretrained.from_pretrained` takes; by default the
             bundled model for the scale.
         scale: May be omitted if the weights have only one.
         device: "auto" or a device of torch.

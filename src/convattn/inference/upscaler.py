@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from convattn.checkpoints import catalog
-from convattn.checkpoints.loading import from_pretrained
 from convattn.errors import InputError
 from convattn.images.io import Image
 from convattn.images.pixel_range import from_unit, to_unit
@@ -27,6 +26,7 @@ from convattn.inference.model import as_model
 from convattn.inference.self_ensemble import upscale_symmetrically
 from convattn.inference.tiles import TiledModel
 from convattn.progress import Progress, ignore, share
+from convattn.runtimes.pretrained import from_pretrained
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
@@ -56,7 +56,7 @@ class Upscaler:
         (75, 50, 3)
 
     Args:
-        model: A name, file or Hub id, see :func:`convattn.checkpoints.loading.from_pretrained`. Or a network,
+        model: A name, file or Hub id, see :func:`convattn.runtimes.pretrained.from_pretrained`. Or a network,
             (N, 3, H, W) in [0, 1] to (N, 3, s·H, s·W), which is moved to the device and set to evaluation. By
             default esc-nano at its scales and esc-nano-lte for all others.
         scale: How many times larger images become, 1 to 30, or a pair (vertical, horizontal). By default the
