@@ -306,8 +306,8 @@ def test_an_endless_loop_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     graph = helper.make_graph([loop], "endless", [image], [result], [count, start])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
     onnx.save(model, tmp_path / "endless.onnx")
-    monkeypatch.setattr("convattn.runtimes.exported._SECONDS", 0.2)
-    monkeypatch.setattr("convattn.runtimes.exported._SECONDS_PER_PIXEL", 0)
+    monkeypatch.setattr("convattn.runtimes.onnx_file._SECONDS", 0.2)
+    monkeypatch.setattr("convattn.runtimes.onnx_file._SECONDS_PER_PIXEL", 0)
     with pytest.raises(InputError, match=r"endless\.onnx cannot upscale .*more than 0 seconds"):
         load_exported(tmp_path / "endless.onnx")
 

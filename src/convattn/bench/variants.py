@@ -13,7 +13,7 @@ from convattn.layers import ConvAttention, WindowAttention
 from convattn.ops import cpu
 from convattn.ops.conv_attention import BACKENDS as CONV_ATTENTION
 from convattn.ops.window_attention import BACKENDS as WINDOW_ATTENTION
-from convattn.runtimes.exported import openvino_core
+from convattn.runtimes.openvino_file import openvino_core
 
 __all__ = ["DEFAULT", "VARIANTS", "Variant"]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from convattn.runtimes.exported import require
+from convattn.runtimes.runtime import require
 
 __all__ = ["quantize_onnx", "quantize_openvino"]
 

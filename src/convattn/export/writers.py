@@ -8,7 +8,8 @@ import torch
 from convattn.errors import InputError
 from convattn.export.job import Job
 from convattn.export.quantization import quantize_onnx, quantize_openvino
-from convattn.runtimes.exported import METADATA, openvino_core, require
+from convattn.runtimes.openvino_file import openvino_core
+from convattn.runtimes.runtime import METADATA, require
 
 __all__ = ["FORMATS", "WRITERS"]
 

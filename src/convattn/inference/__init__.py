@@ -1,1 +1,1 @@
-"""."""
+"""Upscaling images of any kind and size."""

@@ -1,1 +1,1 @@
-"""."""
+"""Networks that other runtimes compute."""
