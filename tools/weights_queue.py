@@ -37,7 +37,7 @@ class Run:
 
     def command(self, options: argparse.Namespace) -> list[str]:
         """Return the command that starts or resumes it."""
-        settings = dict(self.settings, data=getattr(options, self.data), run=options.out / self.name)
+        settings = dict(self.settings, data=getattr(options, self.data), output_dir=options.out / self.name)
         weights = BUNDLED / f"{self.name}.safetensors"
         if weights.is_file():
             settings["start_from"] = weights

@@ -1,4 +1,4 @@
-"""What tests of training share."""
+"""Fixtures of the tests of training."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -23,18 +23,27 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def quick_recipe(images: Path) -> Callable[..., Recipe]:
-    """Makes recipes of trainings of seconds, given a run folder, a network, its scale and how many steps."""
-    usual = dict(batch=2, patch=8, learning_rate=1e-3, average=0.5, accelerator="cpu", log_every=1)
+    """Makes recipes that train for seconds, given an output folder and values of the recipe."""
+    defaults = dict(
+        batch_size=2,
+        patch_size=8,
+        learning_rate=1e-3,
+        ema_decay=0.5,
+        accelerator="cpu",
+        log_every=1,
+        precision="32-true",
+        num_threads=1,
+    )
 
     def make(run: Path, **settings: Any) -> Recipe:
-        return Recipe(**(dict(data=str(images), run=str(run)) | usual | settings))
+        return Recipe(**(dict(data=str(images), output_dir=str(run)) | defaults | settings))
 
     return make
 
 
 @pytest.fixture
 def at_step(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, Callable[[], object]], None]:
-    """Lets something happen once within the training step of a number."""
+    """Calls a function once, in the training step of the given number."""
     from convattn.training import Training
 
     original = Training.training_step
@@ -55,7 +64,7 @@ def at_step(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, Callable[[], obje
 
 @pytest.fixture(scope="session")
 def figures() -> Callable[[Path], dict[str, list[float]]]:
-    """Reads what the first training in a run folder has logged: name to the values."""
+    """Reads the logged values of the first run in an output folder, by name."""
 
     def read(run: Path) -> dict[str, list[float]]:
         lines = (run / "csv/version_0/metrics.csv").read_text().splitlines()

@@ -1,4 +1,4 @@
-"""Training of networks of any scale: what they are shown, and that it resumes and learns."""
+"""Training of networks of arbitrary scale: its samples, resuming and learning."""
 
 from collections.abc import Callable
 from functools import partial
@@ -25,9 +25,15 @@ MakeRecipe = Callable[..., Recipe]
 
 @pytest.fixture(scope="module")
 def recipe_of(quick_recipe: Callable[..., Recipe]) -> Callable[..., Recipe]:
-    """Makes the recipe of a run folder, with changes."""
+    """Makes the recipe of an output folder, with changes."""
     return partial(
-        quick_recipe, network="esc-nano-lte", scale=4, steps=4, queries=50, average=0, checkpoint_every=2
+        quick_recipe,
+        network="esc-nano-lte",
+        scale=4,
+        max_steps=4,
+        queries=50,
+        ema_decay=0,
+        checkpoint_every=2,
     )
 
 
@@ -38,7 +44,7 @@ def test_colors_lie_where_their_positions_say(number: int) -> None:
     side = 60
     ramp = torch.arange(side, dtype=torch.uint8) * 4
     image = torch.stack((ramp[:, None].expand(side, side), ramp.expand(side, side), ramp.expand(side, side)))
-    stream = QueryStream([image], queries=40, scale=4, patch=8, batch=1, seed=3)  # type: ignore[arg-type]
+    stream = QueryStream([image], queries=40, scale=4, patch_size=8, batch_size=1, seed=3)  # type: ignore[arg-type]
     low, rows, columns, cell, colors = stream.sample(number)
     assert (low.shape, colors.shape, cell.shape) == ((3, 8, 8), (40, 3), (2,))
     assert 1 / 4 <= cell[0] == cell[1] <= 1
@@ -52,7 +58,8 @@ def test_colors_lie_where_their_positions_say(number: int) -> None:
 def test_a_sample_depends_on_its_number_alone(images: Path) -> None:
     folder = ImageFolder(images, smallest=4 * (8 + 2 * MARGIN))
     first, again = (
-        QueryStream(folder, queries=9, scale=4, patch=8, batch=2, seed=1, first_step=step) for step in (0, 1)
+        QueryStream(folder, queries=9, scale=4, patch_size=8, batch_size=2, seed=1, first_step=step)
+        for step in (0, 1)
     )
     batches = iter(first)
     next(batches)
@@ -67,7 +74,7 @@ def test_it_starts_from_features_and_resumes(recipe_of: MakeRecipe, tmp_path: Pa
     started = train(
         recipe_of(
             tmp_path / "a",
-            steps=1,
+            max_steps=1,
             learning_rate=1e-12,
             start_from=str(tmp_path / "x2.safetensors"),
         )
@@ -78,7 +85,7 @@ def test_it_starts_from_features_and_resumes(recipe_of: MakeRecipe, tmp_path: Pa
         torch.testing.assert_close(network.features.state_dict()[key], value)
 
     whole = train(recipe_of(tmp_path / "b", start_from=str(started)))
-    train(recipe_of(tmp_path / "c", steps=2, start_from=str(started)))
+    train(recipe_of(tmp_path / "c", max_steps=2, start_from=str(started)))
     resumed = train(recipe_of(tmp_path / "c"))
     for one, other in zip(*(load_network(path).parameters() for path in (whole, resumed)), strict=True):
         assert torch.equal(one, other)
@@ -92,7 +99,7 @@ def test_it_learns_and_shows_it(
     recipe_of: MakeRecipe, images: Path, figures: Figures, tmp_path: Path
 ) -> None:
     changes = {"samples_every": 20, "validation": str(images), "validate_every": 20, "scale": 2}
-    train(recipe_of(tmp_path, steps=40, learning_rate=2e-3, batch=4, **changes))
+    train(recipe_of(tmp_path, max_steps=40, learning_rate=2e-3, batch_size=4, **changes))
     columns = figures(tmp_path)
     assert sum(columns["loss"][-5:]) < 0.8 * sum(columns["loss"][:5])
     assert columns["psnr"][-1] > columns["psnr"][0]

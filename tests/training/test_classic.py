@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from PIL import Image
 from torch import Tensor
 
@@ -16,7 +17,7 @@ pytest.importorskip("lightning")
 from convattn.checkpoints.loading import load_network
 from convattn.errors import InputError
 from convattn.models.registry import build
-from convattn.training import Training, train
+from convattn.training import Training, hardware, train
 from convattn.training.config import Recipe
 
 Figures = Callable[[Path], dict[str, list[float]]]
@@ -26,9 +27,15 @@ MakeRecipe = Callable[..., Recipe]
 
 @pytest.fixture(scope="module")
 def recipe_of(quick_recipe: Callable[..., Recipe]) -> Callable[..., Recipe]:
-    """Makes the recipe of a run folder, with changes."""
+    """Makes the recipe of an output folder, with changes."""
     return partial(
-        quick_recipe, network="esc-nano", scale=2, steps=6, warmup=2, schedule="cosine", checkpoint_every=2
+        quick_recipe,
+        network="esc-nano",
+        scale=2,
+        max_steps=6,
+        warmup_steps=2,
+        schedule="cosine",
+        checkpoint_every=2,
     )
 
 
@@ -58,22 +65,22 @@ def test_a_killed_run_ends_like_an_unbroken_one(
     resumed = train(recipe_of(tmp_path))
     assert _equal(_weights(resumed), _weights(unbroken))
     logged = [(folder / "metrics.csv").read_text() for folder in sorted((tmp_path / "csv").iterdir())]
-    assert logged[1].splitlines()[1].endswith(",4")  # it went on from the checkpoint of step 4
+    assert logged[1].splitlines()[1].endswith(",4")  # resumed from the checkpoint of step 4
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_run_says_how_to_go_on(
+def test_an_interrupted_run_says_how_to_resume(
     recipe_of: MakeRecipe, unbroken: Path, tmp_path: Path, number: int, at_step: AtStep
 ) -> None:
     before = signal.getsignal(number)
     at_step(2, lambda: os.kill(os.getpid(), number))
-    with pytest.raises(InputError, match="after 3 steps; the same command goes on from there"):
+    with pytest.raises(InputError, match="after 3 steps; the same command resumes it"):
         train(recipe_of(tmp_path))
     assert signal.getsignal(number) == before
     assert _equal(_weights(train(recipe_of(tmp_path))), _weights(unbroken))
 
 
-def test_starting_anew_and_running_a_finished_training_again(recipe_of: MakeRecipe, unbroken: Path) -> None:
+def test_restarting_and_running_a_finished_training_again(recipe_of: MakeRecipe, unbroken: Path) -> None:
     first, written = _weights(unbroken), unbroken.stat().st_mtime_ns
     assert train(recipe_of(unbroken.parent)) == unbroken
     assert unbroken.stat().st_mtime_ns == written
@@ -82,7 +89,7 @@ def test_starting_anew_and_running_a_finished_training_again(recipe_of: MakeReci
     assert _equal(_weights(unbroken), first)
 
 
-def test_what_is_kept_is_the_average_of_the_steps_weights(
+def test_the_result_is_the_ema_of_the_weights(
     recipe_of: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen, original = [], Training.optimizer_step
@@ -92,7 +99,7 @@ def test_what_is_kept_is_the_average_of_the_steps_weights(
         seen.append({key: value.clone() for key, value in self.network.state_dict().items()})
 
     monkeypatch.setattr(Training, "optimizer_step", optimizer_step)
-    kept = _weights(train(recipe_of(tmp_path, steps=3, average=0.75)))
+    kept = _weights(train(recipe_of(tmp_path, max_steps=3, ema_decay=0.75)))
     for key, value in kept.items():
         expected = 0.75 * (0.75 * seen[0][key] + 0.25 * seen[1][key]) + 0.25 * seen[2][key]
         torch.testing.assert_close(value, expected)
@@ -102,7 +109,7 @@ def test_it_learns_and_shows_it(
     recipe_of: MakeRecipe, images: Path, figures: Figures, tmp_path: Path
 ) -> None:
     changes = {"validation": str(images), "validate_every": 10, "samples_every": 10, "learning_rate": 2e-3}
-    train(recipe_of(tmp_path, steps=30, **changes))
+    train(recipe_of(tmp_path, max_steps=30, **changes))
     psnr, loss = (figures(tmp_path)[name] for name in ("psnr", "loss"))
     assert len(psnr) == 3
     assert len(loss) == 30
@@ -113,7 +120,7 @@ def test_it_learns_and_shows_it(
 
 
 def test_x3_starts_from_x2(recipe_of: MakeRecipe, unbroken: Path, tmp_path: Path) -> None:
-    recipe = recipe_of(tmp_path, scale=3, start_from=str(unbroken), steps=1, learning_rate=1e-12)
+    recipe = recipe_of(tmp_path, scale=3, start_from=str(unbroken), max_steps=1, learning_rate=1e-12)
     started, fresh = _weights(train(recipe)), build("esc-nano", 3).state_dict()
     first = "features.shallow.weight"
     torch.testing.assert_close(started[first], _weights(unbroken)[first])
@@ -123,7 +130,7 @@ def test_x3_starts_from_x2(recipe_of: MakeRecipe, unbroken: Path, tmp_path: Path
 
 
 def test_a_run_folder_holds_one_training(recipe_of: MakeRecipe, unbroken: Path) -> None:
-    with pytest.raises(InputError, match="holds a training of esc-nano x2; give another run=FOLDER"):
+    with pytest.raises(InputError, match="holds a training of esc-nano x2; choose another output_dir=FOLDER"):
         train(recipe_of(unbroken.parent, scale=3))
 
 
@@ -137,6 +144,29 @@ def test_a_damaged_checkpoint_is_named(recipe_of: MakeRecipe, unbroken: Path, tm
 
 
 def test_the_command_says_in_a_line_what_is_wrong(command: Callable[..., Any], tmp_path: Path) -> None:
-    ended = command("train", "esc-nano", f"data={tmp_path}", "patch=8")
+    ended = command("train", "esc-nano", f"data={tmp_path}", "patch_size=8")
     assert ended.status == 1
     assert ended.err.splitlines()[-1].startswith(f"convattn: The folder {tmp_path} holds no images")
+
+
+def test_auto_precision_is_tried_once_and_kept(
+    recipe_of: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The choice is printed and recorded; a resumed run keeps it, and nothing of the trial stays."""
+    answers = iter([("bf16-mixed", "it won")])
+    monkeypatch.setattr(hardware, "precision", lambda accelerator, step: (step(), next(answers))[1])
+    threads, random_state = torch.get_num_threads(), torch.get_rng_state()
+    train(recipe_of(tmp_path, max_steps=2, precision="auto", num_threads=threads + 1))
+    assert "Precision bf16-mixed: it won." in capsys.readouterr().out
+    assert yaml.safe_load((tmp_path / "recipe.yaml").read_text())["precision"] == "bf16-mixed"
+    assert torch.get_num_threads() == threads
+    assert torch.equal(torch.get_rng_state(), random_state)
+    train(recipe_of(tmp_path, max_steps=4, precision="auto"))
+    assert "as before the interruption" in capsys.readouterr().out
+
+
+def test_the_trial_leaves_the_training_as_it_was(recipe_of: MakeRecipe, tmp_path: Path) -> None:
+    tried = _weights(train(recipe_of(tmp_path / "tried", max_steps=2, precision="auto")))
+    precision = yaml.safe_load((tmp_path / "tried" / "recipe.yaml").read_text())["precision"]
+    fixed = _weights(train(recipe_of(tmp_path / "fixed", max_steps=2, precision=precision)))
+    assert _equal(tried, fixed)

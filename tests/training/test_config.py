@@ -22,31 +22,33 @@ def test_every_classic_network_has_a_recipe() -> None:
 
 
 def test_settings_change_values_and_keep_types() -> None:
-    settings = ["data=1", "learning_rate=5e-4", "betas=[0.9, 1]", "gradient_clip=1", "threads=null"]
+    settings = ["data=1", "learning_rate=5e-4", "betas=[0.9, 1]", "gradient_clip=1", "validation=null"]
     recipe = load_recipe("esc", settings)
     assert recipe.data == "1"
     assert recipe.learning_rate == 5e-4
     assert recipe.betas == (0.9, 1.0)
     assert recipe.gradient_clip == 1.0
-    assert recipe.threads is None
+    assert recipe.validation is None
     assert recipe.folder == Path("runs/esc-x2")
 
 
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
+        ("batch=1", "no key 'batch'; the nearest one is 'batch_size'"),
+        ("num_threads=few", "num_threads is 'few'"),
         ("learnin_rate=1", "no key 'learnin_rate'; the nearest one is 'learning_rate'"),
-        ("steps=many", "steps is 'many', but must be of type int"),
-        ("steps=1.5", "steps is 1.5"),
-        ("steps=true", "steps is True"),
-        ("steps=0", "steps cannot be 0"),
-        ("learning_rate=-1", "learning_rate cannot be -1"),
-        ("betas=[0.9]", r"betas is \[0.9\]"),
+        ("max_steps=many", "max_steps is 'many', but it should be a valid integer"),
+        ("max_steps=1.5", "max_steps is 1.5"),
+        ("max_steps=true", "max_steps is True"),
+        ("max_steps=0", "max_steps is 0, but it should be greater than 0"),
+        ("learning_rate=-1", "learning_rate is -1, but it should be greater than 0"),
+        ("betas=[0.9]", "betas has too few values"),
         ("compile=1", "compile is 1"),
         ("schedule=linear", "schedule is 'linear'.*multistep.*cosine"),
-        ("average=1", "below 1"),
+        ("ema_decay=1", "ema_decay is 1, but it should be less than 1"),
         ("devices=3", "batch of 64 cannot be shared equally by 3"),
-        ("steps", "not of the form key=value"),
+        ("max_steps", "not of the form key=value"),
         ("betas=[1", "not valid YAML"),
     ],
 )
@@ -56,7 +58,7 @@ def test_unfit_settings_are_explained(setting: str, message: str) -> None:
 
 
 def test_unfit_files_are_explained(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"no recipe esc-giant; give a YAML file or one of .*esc-nano"):
+    with pytest.raises(InputError, match=r"no recipe esc-giant \(did you mean esc-nano\?\); use a YAML"):
         load_recipe("esc-giant")
     with pytest.raises(InputError, match="lacks 'data'"):
         load_recipe("esc")
@@ -74,7 +76,7 @@ def test_the_published_schedule() -> None:
 
 
 def test_cosine_falls_from_one_to_zero() -> None:
-    recipe = Recipe(network="esc", scale=2, data="images", steps=100, schedule="cosine")
+    recipe = Recipe(network="esc", scale=2, data="images", max_steps=100, schedule="cosine")
     rates = [recipe.rate(step) for step in range(101)]
     assert rates[0] == 1
     assert rates[50] == pytest.approx(0.5)

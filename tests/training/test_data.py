@@ -26,8 +26,8 @@ def folder(tmp_path: Path) -> Path:
 
 
 def _stream(folder: Path, **changes: int) -> PatchStream:
-    images = ImageFolder(folder, smallest=16, memory=changes.pop("memory", 1))
-    return PatchStream(images, **({"scale": 2, "patch": 8, "batch": 4, "seed": 3} | changes))
+    images = ImageFolder(folder, smallest=16, cache_gib=changes.pop("cache_gib", 1))
+    return PatchStream(images, **({"scale": 2, "patch_size": 8, "batch_size": 4, "seed": 3} | changes))
 
 
 @settings(max_examples=40, deadline=None)
@@ -38,7 +38,7 @@ def test_a_pair_is_a_crop_of_the_whole_shrunken_image(data: st.DataObject, scale
     column = data.draw(st.integers(0, width // scale - 8))
     generator = torch.Generator().manual_seed(seed)
     image = torch.randint(0, 256, (3, height, width), dtype=torch.uint8, generator=generator)
-    crop = crop_with_margin(image, row, column, scale=scale, patch=8)
+    crop = crop_with_margin(image, row, column, scale=scale, patch_size=8)
     assert crop.shape[1:] == (scale * (8 + 2 * MARGIN), scale * (8 + 2 * MARGIN))
     low, high = make_pair(crop.unsqueeze(0), scale)
 
@@ -55,7 +55,7 @@ def test_a_step_is_the_same_whenever_it_is_made(folder: Path) -> None:
     assert not torch.equal(steps[0], steps[1])
     resumed = list(itertools.islice(_stream(folder, first_step=4), 2))
     assert all(map(torch.equal, steps[4:], resumed))
-    unkept = list(itertools.islice(_stream(folder, memory=0), 6))
+    unkept = list(itertools.islice(_stream(folder, cache_gib=0), 6))
     assert all(map(torch.equal, steps, unkept))
     assert not torch.equal(steps[0], next(iter(_stream(folder, seed=4))))
 
@@ -71,7 +71,7 @@ def test_a_step_is_the_same_on_any_number_of_workers_and_devices(folder: Path) -
 def test_samples_come_from_all_over_in_eight_orientations(tmp_path: Path) -> None:
     ramp = np.add.outer(10 * np.arange(16), np.arange(16)).astype(np.uint8)  # every orientation is different
     Image.fromarray(ramp).save(tmp_path / "ramp.png")
-    stream = PatchStream(ImageFolder(tmp_path, smallest=16), scale=2, patch=8, batch=1, seed=0)
+    stream = PatchStream(ImageFolder(tmp_path, smallest=16), scale=2, patch_size=8, batch_size=1, seed=0)
     inner = slice(2 * MARGIN, -2 * MARGIN)
     seen = {stream.sample(number)[0, inner, inner].numpy().tobytes() for number in range(100)}
     turned = [np.rot90(side, k) for side in (ramp, ramp.T) for k in range(4)]

@@ -45,17 +45,19 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def recipe_of(quick_recipe: Callable[..., Recipe], folder: Path) -> Callable[..., Recipe]:
-    return partial(quick_recipe, network="esc-nano", scale=2, data=str(folder), steps=3, checkpoint_every=2)
+    return partial(
+        quick_recipe, network="esc-nano", scale=2, data=str(folder), max_steps=3, checkpoint_every=2
+    )
 
 
 def _doubled(low: Tensor) -> Tensor:
     return low.repeat_interleave(2, -2).repeat_interleave(2, -1)
 
 
-@pytest.mark.parametrize("memory", [0, 1])
-def test_patches_of_a_pair_show_the_same(folder: Path, memory: float) -> None:
-    images = PairFolder(folder, scale=2, smallest=9, memory=memory)
-    stream = PairStream(images, scale=2, patch=8, batch=5, seed=3)
+@pytest.mark.parametrize("cache_gib", [0, 1])
+def test_patches_of_a_pair_show_the_same(folder: Path, cache_gib: float) -> None:
+    images = PairFolder(folder, scale=2, smallest=9, cache_gib=cache_gib)
+    stream = PairStream(images, scale=2, patch_size=8, batch_size=5, seed=3)
     seen = set()
     for low, high in itertools.islice(stream, 20):
         assert low.shape == (5, 3, 8, 8)
@@ -68,7 +70,9 @@ def test_places_and_orientations_are_all_seen(tmp_path: Path) -> None:
     ramp = np.add.outer(20 * np.arange(9), np.arange(9)).astype(np.uint8)
     _save(tmp_path / "LR/ramp.png", ramp)
     _save(tmp_path / "HR/ramp.png", _repeated(ramp))
-    stream = PairStream(PairFolder(tmp_path, scale=2, smallest=8), scale=2, patch=8, batch=1, seed=0)
+    stream = PairStream(
+        PairFolder(tmp_path, scale=2, smallest=8), scale=2, patch_size=8, batch_size=1, seed=0
+    )
     seen = {stream.sample(number)[0].numpy().tobytes() for number in range(400)}
     assert len(seen) == 4 * 8
 
@@ -104,7 +108,7 @@ def test_pairs_train_networks_of_one_scale(
     recipe_of: Callable[..., Recipe], tmp_path: Path, changes: dict[str, Any]
 ) -> None:
     with pytest.raises(InputError, match="holds pairs, which train networks of one scale"):
-        train(recipe_of(tmp_path / "run", **({"scale": 4, "patch": 8} | changes)))
+        train(recipe_of(tmp_path / "run", **({"scale": 4, "patch_size": 8} | changes)))
 
 
 def test_the_network_learns_the_pairs(
@@ -113,7 +117,9 @@ def test_the_network_learns_the_pairs(
     figures: Callable[[Path], dict[str, list[float]]],
     tmp_path: Path,
 ) -> None:
-    settings = dict(steps=30, laplacian=0.5, validation=str(folder), validate_every=10, learning_rate=2e-3)
+    settings = dict(
+        max_steps=30, laplacian=0.5, validation=str(folder), validate_every=10, learning_rate=2e-3
+    )
     weights = train(recipe_of(tmp_path / "run", **settings))
     logged = figures(tmp_path / "run")
     for total, pixel, laplacian in zip(*(logged[n] for n in ("loss", "pixel", "laplacian")), strict=True):

@@ -35,17 +35,17 @@ MakeRecipe = Callable[..., Recipe]
 
 @pytest.fixture(scope="module")
 def recipe_of(quick_recipe: Callable[..., Recipe]) -> Callable[..., Recipe]:
-    """Makes the recipe of a run folder, with changes."""
+    """Makes the recipe of an output folder, with changes."""
     return partial(
         quick_recipe,
         network="esc-nano-real",
         scale=4,
-        steps=5,
-        batch=4,
-        crop=12,
-        patches=2,
-        pool=8,
-        discriminator=4,
+        max_steps=5,
+        batch_size=4,
+        crop_size=12,
+        patches_per_crop=2,
+        pool_size=8,
+        discriminator_channels=4,
         checkpoint_every=3,
     )
 
@@ -66,7 +66,7 @@ def _pairs(recipe: Recipe, first_step: int = 0, rank: int = 0) -> Any:
 def test_crops_are_mirrored_from_left_to_right_only(tmp_path: Path) -> None:
     rows, columns = np.mgrid[:50, :60].astype(np.uint8)
     Image.fromarray(np.stack([rows, columns, columns], -1)).save(tmp_path / "ramp.png")
-    stream = CropStream(ImageFolder(tmp_path, smallest=1), scale=4, patch=3, batch=1, seed=0)
+    stream = CropStream(ImageFolder(tmp_path, smallest=1), scale=4, patch_size=3, batch_size=1, seed=0)
     mirrored = set()
     for number in range(40):
         crop = stream.sample(number).int()
@@ -104,7 +104,7 @@ def test_a_batch_mixes_the_steps_of_its_pool(
     monkeypatch.setattr(
         real_world, "degrade", lambda x, *_, **__: torch.full_like(x[..., ::4, ::4], next(number))
     )
-    batches = itertools.islice(_pairs(recipe_of(tmp_path, pool=16)), 8)
+    batches = itertools.islice(_pairs(recipe_of(tmp_path, pool_size=16)), 8)
     steps = torch.stack([low.mean((1, 2, 3)) for low, _ in batches])
     for pool, made in enumerate(steps.split(4)):
         assert sorted(made.flatten().tolist()) == [4 * pool + step for step in range(4) for _ in range(4)]
@@ -143,7 +143,7 @@ def test_a_broken_run_ends_like_an_unbroken_one(
         train(broken)
     torch.rand(3)  # the resumed run is not to depend on what came before it
     at_step(3, lambda: os.kill(os.getpid(), signal.SIGINT))
-    with pytest.raises(InputError, match="after 4 steps; the same command goes on from there"):
+    with pytest.raises(InputError, match="after 4 steps; the same command resumes it"):
         train(broken)
     train(broken)
     for part in ("state_dict", "optimizer_states"):
@@ -193,7 +193,7 @@ def test_each_network_learns_from_its_own_loss(recipe_of: MakeRecipe, tmp_path: 
 
 
 def test_validation_is_on_degraded_images(recipe_of: MakeRecipe, images: Path, tmp_path: Path) -> None:
-    recipe = recipe_of(tmp_path, validation=str(images), steps=1)
+    recipe = recipe_of(tmp_path, validation=str(images), max_steps=1)
     train(recipe)
     assert "psnr" in (tmp_path / "csv/version_0/metrics.csv").read_text()
     first, second = list(RealTraining.validation(recipe)), list(RealTraining.validation(recipe))
@@ -239,17 +239,19 @@ def test_without_vgg_the_training_ends_in_a_sentence(
 
 
 def test_stages_do_not_share_a_run_folder(recipe_of: MakeRecipe, tmp_path: Path) -> None:
-    first = recipe_of(tmp_path, steps=1)
+    first = recipe_of(tmp_path, max_steps=1)
     train(first)
-    with pytest.raises(InputError, match=r"holds a training of esc-nano-real x4; give another run=FOLDER"):
+    with pytest.raises(
+        InputError, match=r"holds a training of esc-nano-real x4; choose another output_dir=FOLDER"
+    ):
         train(recipe_of(tmp_path, adversarial=0.1, start_from=str(first.weights)))
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"patches": 3}, "4, must be a multiple"),
-        ({"patch": 13}, "larger than its crop of 12"),
+        ({"patches_per_crop": 3}, "4, must be a multiple"),
+        ({"patch_size": 13}, "larger than its crop_size of 12"),
         ({"network": "esc-nano-lte", "perceptual": 1.0}, "single points"),
         ({"network": "esc-nano", "adversarial": 0.1}, "real-world images only"),
     ],

@@ -1,4 +1,4 @@
-"""``convattn train``."""
+"""The command ``convattn train``."""
 
 from typing import Annotated
 
@@ -9,10 +9,10 @@ __all__ = ["train"]
 
 def train(
     recipe: Annotated[
-        str, typer.Argument(help="A YAML file, or the name of a bundled recipe such as esc-nano.")
+        str, typer.Argument(help="A YAML file or the name of a bundled recipe, such as esc-nano.")
     ],
     settings: Annotated[
-        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Changes to the recipe.")
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Values of the recipe to change.")
     ] = None,
 ) -> None:
     """Train a network on a folder of images: convattn train esc-nano data=FOLDER scale=2."""

@@ -1,4 +1,4 @@
-"""Training of the super-resolution networks: each kind of network by its own recipe and its own loss."""
+"""Training of the super-resolution networks by recipes."""
 
 from convattn.errors import InputError
 
@@ -7,7 +7,7 @@ try:
     import rich.progress  # noqa: F401
 except ImportError as error:
     raise InputError(
-        'Training needs more packages; install them with: pip install "convattn[train]".'
+        'Training needs further packages; install them with: pip install "convattn[train]".'
     ) from error
 
 from convattn.training.classic import Training

@@ -1,4 +1,4 @@
-"""Adversarial training for images with real-world faults (stage 2 of ESC-Real)."""
+"""Adversarial training for real-world images (stage 2 of ESC-Real)."""
 
 import itertools
 from collections.abc import Iterator
@@ -15,22 +15,21 @@ __all__ = ["AdversarialTraining"]
 
 
 class AdversarialTraining(RealTraining):
-    """A network in training against a discriminator, besides the absolute error and a perceptual loss.
+    """Training with a discriminator, besides the absolute error and a perceptual loss.
 
-    Both networks learn in the same step: the discriminator from what the network made before the step, as it
-    would if its own step came second. So the one optimizer, which treats each weight by itself, is the two of
-    the paper.
+    One step updates both networks; the discriminator learns from the output before the update, as if it had a
+    step of its own. AdamW treats each weight separately, so one optimizer equals the two of the paper.
 
     Raises:
-        InputError: The perceptual loss has a weight, but VGG19 is not to be had.
+        InputError: The perceptual loss has a weight, but its VGG weights are not available.
     """
 
     def __init__(self, recipe: Recipe, network: nn.Module, images: ImageFolder) -> None:
         super().__init__(recipe, network, images)
-        self.discriminator = Discriminator(recipe.discriminator)
+        self.discriminator = Discriminator(recipe.discriminator_channels)
 
     def trainable_parameters(self) -> Iterator[nn.Parameter]:
-        """Return the weights of both networks."""
+        """Return the parameters of both networks."""
         return itertools.chain(super().trainable_parameters(), self.discriminator.parameters())
 
     def loss(self, batch: Patches) -> Tensor:
@@ -39,8 +38,8 @@ class AdversarialTraining(RealTraining):
         made = self.network(low)
         parts = self.image_losses(made, high)
         with _frozen(self.discriminator):
-            deceived = adversarial_loss(self.discriminator(made), real=True)
-        parts["adversarial"] = self.recipe.adversarial * deceived
+            adversarial = adversarial_loss(self.discriminator(made), real=True)
+        parts["adversarial"] = self.recipe.adversarial * adversarial
         on_real = adversarial_loss(self.discriminator(high), real=True)
         on_made = adversarial_loss(self.discriminator(made.detach()), real=False)
         parts["discriminator"] = on_real + on_made
@@ -49,7 +48,7 @@ class AdversarialTraining(RealTraining):
 
 @contextmanager
 def _frozen(module: nn.Module) -> Iterator[None]:
-    """Let gradients pass through a module within, but none reach its parameters."""
+    """Let gradients pass through a module without reaching its parameters."""
     module.requires_grad_(False)
     try:
         yield

@@ -1,4 +1,4 @@
-"""Training of the networks of any scale: L1 loss at points of images, each shrunken by a scale of its own.
+"""Training of the networks of arbitrary scale: L1 loss at points, with a random scale per sample.
 
 Source: Lee and Jin, "Local Texture Estimator for Implicit Representation Function", CVPR 2022, section 4.
 """
@@ -13,10 +13,10 @@ from convattn.training.classic import Training
 from convattn.training.config import Recipe
 from convattn.training.data import MARGIN, ImageFolder, PatchStream, Queries, QueryStream, to_input
 
-__all__ = ["AnyScaleTraining"]
+__all__ = ["ArbitraryScaleTraining"]
 
 
-class AnyScaleTraining(Training):
+class ArbitraryScaleTraining(Training):
     """Training of :class:`~convattn.models.esc_lte.ESCLTE`; see :class:`Training`."""
 
     stream_type = QueryStream
@@ -29,16 +29,22 @@ class AnyScaleTraining(Training):
 
     @classmethod
     def smallest_image(cls, recipe: Recipe) -> int:
-        """The least height and width of an image that a patch with its margin can be cut from."""
-        return recipe.scale * (recipe.patch + 2 * MARGIN)
+        """Return the smallest height and width of an image that a patch with margin can be cut from."""
+        return recipe.scale * (recipe.patch_size + 2 * MARGIN)
 
     def stream(self, **settings: int) -> PatchStream:
-        """The endless stream of :class:`~convattn.training.data.Queries`."""
+        """Return the endless stream of :class:`~convattn.training.data.Queries`."""
         return super().stream(queries=self.recipe.queries, **settings)
 
     def make_pair(self, batch: Queries) -> Queries:
-        """Bring colors to [0, 1]."""
+        """Convert patches and colors to float32 in [0, 1]."""
         return batch._replace(low=to_input(batch.low), colors=batch.colors.float() / 255)
+
+    def trial_output(self, low: Tensor) -> Tensor:
+        """Return the encoded features of low-resolution patches (N, 3, H, W)."""
+        network: Any = self.network
+        encoded: Tensor = network.encode(low)
+        return encoded
 
     def loss(self, batch: Queries) -> Tensor:
         """Return the mean absolute error on RGB at the points."""
@@ -47,7 +53,7 @@ class AnyScaleTraining(Training):
         return F.l1_loss(colors, batch.colors)
 
     def samples(self, batch: Queries, count: int) -> list[Tensor]:
-        """Images to look at, at the largest scale: bicubic, and as the average makes them."""
+        """Return sample images at the largest scale: bicubic, and output of the EMA network."""
         low = batch.low[:count]
         size = self.recipe.scale * low.shape[2], self.recipe.scale * low.shape[3]
         return [resize_bicubic(low, size=size), self.average.module(low, size)]

@@ -1,9 +1,9 @@
-"""What happens between the steps of a training: measuring, showing, keeping, and a bar."""
+"""Callbacks of a training run: validation, sample images, checkpoints and a progress bar."""
 
 import os
 import signal
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import lightning as L
@@ -17,14 +17,14 @@ from convattn.images.pixel_range import from_unit
 from convattn.training.classic import Training
 from convattn.training.config import Recipe
 
-__all__ = ["CHECKPOINT", "Bar", "Keeper", "Samples", "Validation"]
+__all__ = ["CHECKPOINT", "Bar", "Checkpoints", "Samples", "Validation"]
 
 CHECKPOINT = "last.ckpt"
-"""Name of a run folder's checkpoint."""
+"""Name of the checkpoint in an output folder."""
 
 
 class Validation(L.Callback):
-    """Measures the average on the validation images every so often, by the published protocol."""
+    """Measures the PSNR of the EMA weights on the validation images by the published protocol."""
 
     def __init__(self, pairs: Iterable[Pair], recipe: Recipe) -> None:
         self.recipe = recipe
@@ -32,8 +32,8 @@ class Validation(L.Callback):
         self.psnr: float | None = None
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: Training, *_: Any) -> None:  # type: ignore[override]
-        """Measure after every so many steps, and after the last."""
-        if trainer.global_step % self.recipe.validate_every and trainer.global_step != self.recipe.steps:
+        """Measure at the recipe's interval and after the last step."""
+        if trainer.global_step % self.recipe.validate_every and trainer.global_step != self.recipe.max_steps:
             return
         method = with_network(pl_module.average.module, self.recipe.scale, pl_module.device)
         if trainer.is_global_zero:
@@ -43,7 +43,7 @@ class Validation(L.Callback):
 
 
 class Samples(L.Callback):
-    """Shows some patches now and then: bicubic, as the network makes them, and as they should be."""
+    """Writes sample patches at intervals: bicubic, output of the EMA network, target."""
 
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
@@ -56,7 +56,7 @@ class Samples(L.Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """Write a sheet after every so many steps."""
+        """Write a sheet of samples at the recipe's interval."""
         step = trainer.global_step
         if step % self.recipe.samples_every or not trainer.is_global_zero:
             return
@@ -66,11 +66,11 @@ class Samples(L.Callback):
         write_image(Image(sheet.permute(1, 2, 0).numpy()), self.recipe.folder / "samples" / f"{step}.png")
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
-                logger.experiment.add_image("bicubic, network, truth", sheet, step)
+                logger.experiment.add_image("bicubic, network, target", sheet, step)
 
 
-class Keeper(L.Callback):
-    """Keeps a checkpoint every so often, and before the end that an interruption asks for."""
+class Checkpoints(L.Callback):
+    """Writes a checkpoint at intervals, after the last step and after an interruption."""
 
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
@@ -86,16 +86,16 @@ class Keeper(L.Callback):
             signal.signal(*self._handlers.popitem())
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """From now on an interruption ends the training after its step."""
+        """Handle signals: an interruption ends the training after its step."""
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._handlers[number] = signal.signal(number, self._interrupt)
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: Training, *_: Any) -> None:  # type: ignore[override]
-        """Keep a checkpoint if it is time for one, or for the end."""
+        """Write a checkpoint at the recipe's interval, after the last step or an interruption."""
         self.interrupted = trainer.strategy.reduce_boolean_decision(self.interrupted, all=False)
         trainer.should_stop |= self.interrupted
-        last = trainer.global_step == self.recipe.steps
+        last = trainer.global_step == self.recipe.max_steps
         if self.interrupted or last or trainer.global_step % self.recipe.checkpoint_every == 0:
             self.save(trainer, pl_module)
 
@@ -110,53 +110,63 @@ class Keeper(L.Callback):
         trainer.strategy.barrier()
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Leave interruptions to whom they belonged before."""
+        """Restore the previous signal handlers."""
         self._restore()
 
     def on_exception(
         self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
     ) -> None:
-        """Leave interruptions to whom they belonged before."""
+        """Restore the previous signal handlers."""
         self._restore()
 
 
 class Bar(L.Callback):
-    """A bar with the loss, the last validation PSNR and the time left."""
+    """A progress bar with the loss, the last validation PSNR and the remaining time.
 
-    def __init__(self, recipe: Recipe, validation: Validation | None) -> None:
+    Args:
+        recipe: The configuration.
+        validation: The validation, if there is one.
+        notes: Lines to print when training starts.
+    """
+
+    def __init__(self, recipe: Recipe, validation: Validation | None, notes: Sequence[str] = ()) -> None:
         self.recipe = recipe
         self.validation = validation
+        self.notes = notes
         text = TextColumn("loss {task.fields[loss]:.5f} {task.fields[psnr]}")
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), text)
         self.bar = Progress(*columns, TimeRemainingColumn(), speed_estimate_period=300)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Show the bar."""
+        """Print the notes and show the bar."""
         self.task = self.bar.add_task(
             self.recipe.name,
-            total=self.recipe.steps,
+            total=self.recipe.max_steps,
             completed=trainer.global_step,
             loss=float("nan"),
             psnr="",
         )
         self.bar.disable = not trainer.is_global_zero
         self.bar.start()
+        if trainer.is_global_zero:
+            for note in self.notes:
+                self.bar.console.print(note, highlight=False)
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Move it."""
+        """Advance the bar."""
         if trainer.global_step % self.recipe.log_every == 0:
             psnr = f"PSNR-Y {self.validation.psnr:.2f} dB" if self.validation and self.validation.psnr else ""
             loss = float(outputs["loss"])
             self.bar.update(self.task, completed=trainer.global_step, loss=loss, psnr=psnr)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Say where the weights are."""
+        """Print the path of the weights."""
         self.bar.update(self.task, completed=trainer.global_step)
         if trainer.is_global_zero:
-            self.bar.console.print(f"The weights are in {self.recipe.weights}.")
+            self.bar.console.print(f"Weights: {self.recipe.weights}")
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Stop it, however the training ends."""
+        """Stop the bar, even after an error."""
         self.bar.stop()

@@ -1,7 +1,6 @@
-"""Training of the classic networks: L1 loss on bicubic pairs, AdamW, and an average of the weights.
+"""Training of the classic networks: L1 loss on bicubic pairs, AdamW, EMA of the weights.
 
-The other kinds of training are subclasses, which change where samples come from, how a batch becomes inputs
-and targets, or what the loss is.
+The other kinds of training are subclasses with other samples, pairs or losses.
 """
 
 import signal
@@ -28,23 +27,23 @@ __all__ = ["Training"]
 
 
 class Training(L.LightningModule):
-    """A network in training, with its average, its data and its optimizer.
+    """The training of a network: its data, losses, optimizer and EMA.
 
     Args:
-        recipe: Everything that the training depends on.
-        network: What is trained.
-        images: High-resolution images, each at least :meth:`smallest_image` high and wide.
+        recipe: The configuration.
+        network: The network, (N, 3, H, W) to (N, 3, scale · H, scale · W).
+        images: High-resolution images, at least :meth:`smallest_image` high and wide.
     """
 
     stream_type: ClassVar[type[PatchStream]] = PatchStream
-    """What samples come from."""
+    """The class of the stream of batches."""
 
     def __init__(self, recipe: Recipe, network: nn.Module, images: ImageFolder) -> None:
         super().__init__()
         self.recipe = recipe
         self.images = images
         self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(recipe.average))
+        self.average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema_decay))
         self.average.requires_grad_(False)
         self.perceptual = PerceptualLoss(vgg_weights(recipe.vgg)) if recipe.perceptual else None
         if recipe.compile:
@@ -52,42 +51,52 @@ class Training(L.LightningModule):
 
     @classmethod
     def smallest_image(cls, recipe: Recipe) -> int:
-        """The least height and width of an image that samples can be cut from."""
-        return recipe.scale * recipe.patch
+        """Return the smallest height and width of an image that samples can be cut from."""
+        return recipe.scale * recipe.patch_size
 
     @classmethod
     def open_images(cls, recipe: Recipe) -> ImageFolder:
-        """Read what samples are cut from."""
-        return ImageFolder(recipe.data, smallest=cls.smallest_image(recipe), memory=recipe.memory)
+        """Open the training images."""
+        return ImageFolder(recipe.data, smallest=cls.smallest_image(recipe), cache_gib=recipe.cache_gib)
 
     @classmethod
     def validation(cls, recipe: Recipe) -> Iterator[Pair]:
-        """What to measure the network on."""
+        """Return the pairs that validation measures PSNR on."""
         return pairs(str(recipe.validation), recipe.scale, pipeline="uint8")
 
     def stream(self, **settings: int) -> PatchStream:
-        """The endless stream of batches.
+        """Return the endless stream of batches.
 
         Args:
-            **settings: ``first_step``, ``device`` and ``devices``, as
-            :class:`~convattn.training.data.PatchStream`
-                takes them, and what differs from the recipe.
+            **settings: Arguments of :class:`~convattn.training.data.PatchStream` that differ from the recipe.
         """
         recipe = self.recipe
-        usual = dict(scale=recipe.scale, patch=recipe.patch, batch=recipe.batch, seed=recipe.seed)
-        return self.stream_type(self.images, **(usual | settings))
+        defaults = {name: getattr(recipe, name) for name in ("scale", "patch_size", "batch_size", "seed")}
+        return self.stream_type(self.images, **(defaults | settings))
 
     def make_pair(self, batch: Any) -> Any:
-        """Make of a batch, on the device, what :meth:`loss` and :meth:`samples` take."""
+        """Convert a batch of the stream, on the device, to the input of :meth:`loss` and :meth:`samples`."""
         return make_pair(batch, self.recipe.scale)
 
+    def trial_step(self) -> Tensor:
+        """Return the network's output for a gray batch, to measure the time of a step."""
+        recipe = self.recipe
+        side = recipe.patch_size
+        batch = torch.full((recipe.batch_size // (recipe.devices * recipe.num_nodes), 3, side, side), 0.5)
+        return self.trial_output(batch.contiguous(memory_format=torch.channels_last))
+
+    def trial_output(self, low: Tensor) -> Tensor:
+        """Return the most expensive output of the network for low-resolution patches (N, 3, H, W)."""
+        output: Tensor = self.network(low)
+        return output
+
     def loss(self, batch: Any) -> Tensor:
-        """Return the sum of the losses that the recipe gives a weight."""
+        """Return the sum of the weighted losses of a pair."""
         low, high = batch
         return self.total(self.image_losses(self.network(low), high))
 
     def image_losses(self, made: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """Return the mean absolute error on RGB, and what else the recipe gives a weight, weighted."""
+        """Return the weighted losses by name: the mean absolute error on RGB, and those of the recipe."""
         losses = {"pixel": F.l1_loss(made, target)}
         if self.recipe.laplacian:
             losses["laplacian"] = self.recipe.laplacian * laplacian_loss(made, target)
@@ -96,27 +105,27 @@ class Training(L.LightningModule):
         return losses
 
     def total(self, losses: dict[str, Tensor]) -> Tensor:
-        """Return the sum of losses, and log each if there are several."""
+        """Return the sum of losses, and log each of them if there are several."""
         if len(losses) > 1:
             self.log_dict(losses)
         return torch.stack(list(losses.values())).sum()
 
     def samples(self, batch: Any, count: int) -> list[Tensor]:
-        """Images to look at, (count, 3, H, W) each: bicubic, as the average makes them, the truth."""
+        """Return sample images, (count, 3, H, W) each: bicubic, output of the EMA network, target."""
         low, high = (patches[:count] for patches in batch)
         return [resize_bicubic(low, self.recipe.scale), self.average.module(low), high]
 
     def export(self, path: Path) -> None:
-        """Write the averaged weights as safetensors."""
-        about = {"steps": self.global_step, "seed": self.recipe.seed}
-        save_network(self.average.module, path, metadata=about)
+        """Write the EMA weights as safetensors."""
+        metadata = {"steps": self.global_step, "seed": self.recipe.seed}
+        save_network(self.average.module, path, metadata=metadata)
 
     def trainable_parameters(self) -> Iterator[nn.Parameter]:
-        """Return what the optimizer trains."""
+        """Return the parameters that the optimizer updates."""
         return self.network.parameters()
 
     def configure_optimizers(self) -> Any:
-        """Return AdamW and the schedule of its rate."""
+        """Return AdamW and its learning-rate schedule."""
         recipe = self.recipe
         optimizer = torch.optim.AdamW(
             self.trainable_parameters(),
@@ -128,31 +137,31 @@ class Training(L.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def train_dataloader(self) -> DataLoader:
-        """Return the batches from the present step on."""
+        """Return the batches from the current step on."""
         place = dict(first_step=self.global_step, device=self.global_rank, devices=self.trainer.world_size)
         return DataLoader(
             self.stream(**place),
             batch_size=None,
-            num_workers=self.recipe.workers,
+            num_workers=self.recipe.num_workers,
             pin_memory=self.device.type == "cuda",
-            worker_init_fn=_leave_interrupts_to_the_main_process,
+            worker_init_fn=_ignore_interrupts,
         )
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        """Make inputs and targets of a batch, on the device."""
+        """Convert a batch to inputs and targets on the device."""
         return self.make_pair(batch)
 
     def training_step(self, batch: Any, index: int) -> Tensor:
-        """Return the loss."""
+        """Return and log the loss of a batch."""
         loss = self.loss(batch)
         self.log("loss", loss)
         return loss
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        """Take a step, and its weights into the average."""
+        """Update the weights, then the EMA."""
         super().optimizer_step(*args, **kwargs)
         self.average.update_parameters(self.network)
 
 
-def _leave_interrupts_to_the_main_process(worker: int) -> None:
+def _ignore_interrupts(worker: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,211 +1,228 @@
-"""Recipes: everything that a training depends on, as a plain YAML file and as a checked dataclass."""
+"""Recipes: the configuration of a training run, read from YAML and validated."""
 
 import difflib
 import math
-import typing
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
+from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError, field_validator, model_validator
 
 from convattn.errors import InputError
 from convattn.models.registry import ARBITRARY_SCALE_NETWORKS, REAL_NETWORKS
+from convattn.training import hardware
 
 __all__ = ["Recipe", "load_recipe"]
 
+Positive = Annotated[int, Strict(), Field(gt=0)]
+Count = Annotated[int, Strict(), Field(ge=0)]
+PositiveFloat = Annotated[float, Field(gt=0)]
+Weight = Annotated[float, Field(ge=0)]
+Flag = Annotated[bool, Strict()]
 
-@dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """Everything that the training of a network depends on.
+
+class Recipe(BaseModel):
+    """The configuration of a training run.
+
+    ``batch_size``, ``num_threads`` and ``precision`` may be ``auto``: the processor decides.
 
     Attributes:
-        network: name of the network, one of ``convattn.models.registry.NAMES``.
-        scale: how many times larger the output is; of a network of any scale, the largest that it learns.
-        data: folder of training images of any size, or of pairs: with the folders ``LR`` and ``HR`` of images
-            and of what the network is to make of them, under the same names.
-        validation: folder of high-resolution images to measure PSNR on, if any; of pairs, if ``data`` is.
-        run: folder for checkpoints, logs and weights; by default ``runs/`` and the name.
-        resume: ``auto`` goes on where the run folder's checkpoint ends, ``never`` starts anew.
-        start_from: weights to begin with, of any scale; x3 and x4 start from x2 by custom.
-        steps: length of the training in optimizer steps.
-        batch: samples of a step, over all devices together.
-        patch: side of the low-resolution patches in pixels.
-        queries: points of a patch that a network of any scale is asked for.
-        learning_rate: of AdamW, at its highest.
-        betas: of AdamW.
-        weight_decay: of AdamW.
-        laplacian: weight of the loss of second derivatives, which makes edges crisp.
-        perceptual: weight of the perceptual loss.
-        vgg: file of the VGG16 or VGG19 weights that the perceptual loss needs, if not those of torchvision.
-        crop: side in low-resolution pixels of the images that are degraded whole (networks for real-world
+        network: Name of the network, one of ``convattn.models.registry.NAMES``.
+        scale: Upscaling factor; for a network of arbitrary scale the largest factor in training.
+        data: Folder of training images of any size; or of pairs, with the folders ``LR`` and ``HR`` of files
+            of equal names.
+        validation: Folder of high-resolution images, or of pairs if ``data`` holds pairs, to measure PSNR on.
+        output_dir: Folder for checkpoints, logs and weights; by default ``runs/`` and the name.
+        resume: ``auto`` resumes from the checkpoint in ``output_dir``, ``never`` restarts.
+        start_from: Weights to start from, of any scale; ×3 and ×4 usually start from ×2.
+        max_steps: Number of optimizer steps.
+        batch_size: Samples per step, over all devices.
+        patch_size: Side of the low-resolution patches in pixels.
+        queries: Number of points per patch (networks of arbitrary scale only).
+        learning_rate: Peak learning rate of AdamW.
+        betas: Betas of AdamW.
+        weight_decay: Weight decay of AdamW.
+        laplacian: Weight of the loss of second derivatives, which sharpens edges.
+        perceptual: Weight of the perceptual loss.
+        vgg: File of VGG16 or VGG19 weights for the perceptual loss; by default torchvision's VGG19.
+        crop_size: Side in low-resolution pixels of the images that are degraded (networks for real-world
             images only, as are the next four).
-        patches: how many patches are cut from each of them.
-        pool: about how many pairs are shuffled, so that a batch holds several ways of degradation.
-        adversarial: weight of the adversarial loss; 0 trains without a discriminator.
-        discriminator: channels of the discriminator at full size.
-        schedule: ``multistep`` multiplies the rate by ``decay`` at each of the ``milestones``; ``cosine``
-            lets it fall to zero along half a cosine over all steps.
-        milestones: steps at which the rate falls.
-        decay: what it is multiplied with there.
-        warmup: steps over which the rate rises linearly from zero at the start.
-        average: decay of the exponential moving average of the weights, which is what is kept in the end; 0
-            keeps the last weights.
-        gradient_clip: largest norm of the gradient, if it is clipped.
-        seed: of the first weights, crops and orientations.
-        precision: as Lightning names it: ``32-true``, ``bf16-mixed``, ``16-mixed``.
+        patches_per_crop: Number of patches cut from each degraded image.
+        pool_size: Number of pairs that are shuffled, so that a batch holds different degradations.
+        adversarial: Weight of the adversarial loss; 0 trains without a discriminator.
+        discriminator_channels: Channels of the discriminator at full resolution.
+        schedule: ``multistep`` multiplies the learning rate by ``rate_decay`` at each of the ``milestones``;
+            ``cosine`` reduces it to zero along half a cosine over all steps.
+        milestones: Steps at which the learning rate falls.
+        rate_decay: Factor of the learning rate at each milestone.
+        warmup_steps: Steps of linear warm-up from zero.
+        ema_decay: Decay of the exponential moving average (EMA) of the weights, which is the result; 0 keeps
+            the last weights.
+        gradient_clip: Largest norm of the gradient; None does not clip.
+        seed: Seed of initial weights, crops and orientations.
+        precision: Lightning's name: ``32-true``, ``bf16-mixed``, ``16-mixed``; or ``auto``.
         accelerator: ``auto``, ``cpu``, ``cuda`` or ``mps``.
-        devices: how many a machine uses.
-        nodes: how many machines take part.
-        threads: of the CPU, if not as many as it has cores.
-        workers: processes that cut patches; 0 does it between steps.
-        memory: GiB of decoded training images to keep.
-        compile: whether to compile the network.
-        checkpoint_every: steps from checkpoint to checkpoint.
-        validate_every: steps from validation to validation.
-        samples_every: steps from sample images to sample images.
-        log_every: steps from log entry to log entry.
+        devices: Number of devices per machine.
+        num_nodes: Number of machines.
+        num_threads: CPU threads.
+        num_workers: Processes that load data; 0 loads between steps.
+        cache_gib: Largest size of the cache of decoded training images in GiB.
+        compile: Whether to compile the network.
+        checkpoint_every: Steps between checkpoints.
+        validate_every: Steps between validations.
+        samples_every: Steps between sample images.
+        log_every: Steps between log entries.
+
+    Raises:
+        InputError: A key is unknown or missing, or a value is invalid.
     """
 
+    model_config = ConfigDict(frozen=True, extra="forbid", coerce_numbers_to_str=True)
+
     network: str
-    scale: int
+    scale: Positive
     data: str
     validation: str | None = None
-    run: str | None = None
+    output_dir: str | None = None
     resume: Literal["auto", "never"] = "auto"
     start_from: str | None = None
 
-    steps: int
-    batch: int = 64
-    patch: int = 64
-    queries: int = 2304
-    learning_rate: float = 5e-4
-    betas: tuple[float, float] = (0.9, 0.9)
-    weight_decay: float = 0.0
-    laplacian: float = 0.0
-    perceptual: float = 0.0
-    vgg: str | None = None
-    crop: int = 100
-    patches: int = 1
-    pool: int = 180
-    adversarial: float = 0.0
-    discriminator: int = 64
-    schedule: Literal["multistep", "cosine"] = "multistep"
-    milestones: tuple[int, ...] = ()
-    decay: float = 0.5
-    warmup: int = 0
-    average: float = 0.999
-    gradient_clip: float | None = None
-    seed: int = 0
-
-    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    max_steps: Positive
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    devices: int = 1
-    nodes: int = 1
-    threads: int | None = None
-    workers: int = 0
-    memory: float = 8.0
-    compile: bool = False
+    batch_size: Positive = Field(default="auto", validate_default=True)  # type: ignore[assignment]
+    patch_size: Positive = 64
+    queries: Positive = 2304
+    learning_rate: PositiveFloat = 5e-4
+    betas: tuple[PositiveFloat, PositiveFloat] = (0.9, 0.9)
+    weight_decay: Weight = 0.0
+    laplacian: Weight = 0.0
+    perceptual: Weight = 0.0
+    vgg: str | None = None
+    crop_size: Positive = 100
+    patches_per_crop: Positive = 1
+    pool_size: Positive = 180
+    adversarial: Weight = 0.0
+    discriminator_channels: Positive = 64
+    schedule: Literal["multistep", "cosine"] = "multistep"
+    milestones: tuple[Count, ...] = ()
+    rate_decay: PositiveFloat = 0.5
+    warmup_steps: Count = 0
+    ema_decay: float = Field(default=0.999, ge=0, lt=1)
+    gradient_clip: PositiveFloat | None = None
+    seed: Count = 0
 
-    checkpoint_every: int = 1000
-    validate_every: int = 5000
-    samples_every: int = 5000
-    log_every: int = 50
+    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
+    devices: Positive = 1
+    num_nodes: Positive = 1
+    num_threads: Positive = Field(default="auto", validate_default=True)  # type: ignore[assignment]
+    num_workers: Count = 0
+    cache_gib: Weight = 8.0
+    compile: Flag = False
 
-    def __post_init__(self) -> None:
-        may_be_zero = {"weight_decay", "warmup", "average", "seed", "workers", "memory", "milestones"}
-        may_be_zero |= {"laplacian", "perceptual", "adversarial"}
-        for name, value in vars(self).items():
-            for number in value if isinstance(value, tuple) else [value]:
-                if not isinstance(number, (int, float)) or isinstance(number, bool):
-                    continue
-                if number < 0 or (number == 0 and name not in may_be_zero):
-                    raise InputError(f"The recipe's {name} cannot be {number}; give a positive number.")
-        if not self.average < 1:
-            raise InputError(f"The recipe's average is {self.average}, but must be below 1.")
-        if self.batch % (self.devices * self.nodes):
-            raise InputError(
-                f"A batch of {self.batch} cannot be shared equally by {self.devices * self.nodes} devices; "
-                "make it a multiple of them."
+    checkpoint_every: Positive = 1000
+    validate_every: Positive = 5000
+    samples_every: Positive = 5000
+    log_every: Positive = 50
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise InputError(_describe(error)) from None
+
+    @field_validator("batch_size", mode="before")
+    @classmethod
+    def _choose_batch_size(cls, value: Any, info: Any) -> Any:
+        return hardware.batch_size(info.data.get("accelerator", "auto")) if value == "auto" else value
+
+    @field_validator("num_threads", mode="before")
+    @classmethod
+    def _choose_num_threads(cls, value: Any) -> Any:
+        return hardware.num_threads() if value == "auto" else value
+
+    @model_validator(mode="after")
+    def _check_batch(self) -> "Recipe":
+        devices = self.devices * self.num_nodes
+        if self.batch_size % devices:
+            raise ValueError(
+                f"A batch of {self.batch_size} cannot be shared equally by {devices} devices; make "
+                "batch_size a multiple of them"
             )
-
-        if self.batch // (self.devices * self.nodes) % self.patches:
-            raise InputError(
-                f"The recipe's patches is {self.patches}, but a device's share of a batch, "
-                f"{self.batch // (self.devices * self.nodes)}, must be a multiple of it."
+        if self.batch_size // devices % self.patches_per_crop:
+            raise ValueError(
+                f"The recipe's patches_per_crop is {self.patches_per_crop}, but a device's share of a batch, "
+                f"{self.batch_size // devices}, must be a multiple of it"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _check_network(self) -> "Recipe":
         if self.adversarial and self.network not in REAL_NETWORKS:
-            raise InputError(
-                f"The recipe trains {self.network} against a discriminator, which is for networks for "
-                f"real-world images only; choose {' or '.join(REAL_NETWORKS)}, or set adversarial to 0."
+            raise ValueError(
+                f"The recipe trains {self.network} with a discriminator, which only networks for real-world "
+                f"images support; choose {' or '.join(REAL_NETWORKS)}, or set adversarial=0"
             )
         if self.network in ARBITRARY_SCALE_NETWORKS and (self.laplacian or self.perceptual):
-            raise InputError(
+            raise ValueError(
                 f"The recipe trains {self.network} on single points, but the Laplacian and the perceptual "
-                "loss need whole patches; leave them out."
+                "loss need whole patches; set laplacian=0 and perceptual=0"
             )
-        if self.network in REAL_NETWORKS and self.patch > self.crop:
-            raise InputError(
-                f"The recipe's patch is {self.patch}, but cannot be larger than its crop of {self.crop}."
+        if self.network in REAL_NETWORKS and self.patch_size > self.crop_size:
+            raise ValueError(
+                f"The recipe's patch_size is {self.patch_size}, which is larger than its crop_size of "
+                f"{self.crop_size}; reduce it"
             )
+        return self
 
     @property
     def pooled_steps(self) -> int:
-        """How many steps share a pool."""
-        return math.ceil(self.pool / self.batch)
+        """Number of steps that share a pool."""
+        return math.ceil(self.pool_size / self.batch_size)
 
     @property
     def name(self) -> str:
-        """Of the weights: the network and, where it has but one, its scale."""
+        """Name of the weights: the network, and its scale if it has only one."""
         return self.network if self.network in ARBITRARY_SCALE_NETWORKS else f"{self.network}-x{self.scale}"
 
     @property
     def folder(self) -> Path:
-        """The run folder."""
-        return Path(self.run or f"runs/{self.name}")
+        """The output folder."""
+        return Path(self.output_dir or f"runs/{self.name}")
 
     @property
     def weights(self) -> Path:
-        """The file in the run folder that the averaged weights are written to."""
+        """The file in the output folder that the EMA weights are written to."""
         return self.folder / f"{self.name}.safetensors"
 
     def rate(self, step: int) -> float:
-        """Return the share of the full learning rate that the step after ``step`` steps takes."""
-        warm = min(1.0, (step + 1) / self.warmup) if self.warmup else 1.0
+        """Return the factor of the learning rate in the given step, counted from 0."""
+        warm = min(1.0, (step + 1) / self.warmup_steps) if self.warmup_steps else 1.0
         if self.schedule == "cosine":
-            return warm * 0.5 * (1 + math.cos(math.pi * min(step / self.steps, 1)))
-        return warm * self.decay ** sum(step >= milestone for milestone in self.milestones)
+            return warm * 0.5 * (1 + math.cos(math.pi * min(step / self.max_steps, 1)))
+        return warm * self.rate_decay ** sum(step >= milestone for milestone in self.milestones)
 
 
 def load_recipe(source: str | Path, settings: Sequence[str] = ()) -> Recipe:
-    """Read a recipe from a YAML file, or take a bundled one by its name, and change some of its values.
+    """Read a recipe from a YAML file or by the name of a bundled one, and change some of its values.
 
     Args:
-        source: path of a YAML file, or name of a bundled recipe such as ``esc-nano``.
-        settings: changes, each as ``key=value``.
+        source: Path of a YAML file, or name of a bundled recipe such as ``esc-nano``.
+        settings: Changes, each as ``key=value``.
 
     Raises:
-        InputError: if the recipe is not to be found, or has an unknown key or an unfit value.
+        InputError: The recipe does not exist, a key is unknown or missing, or a value is invalid.
     """
     values = _parse(_read(source), f"The recipe {source}")
     if not isinstance(values, dict):
-        raise InputError(f"The recipe {source} is not a list of `key: value` lines.")
+        raise InputError(f"The recipe {source} does not consist of `key: value` lines; write one per key.")
     for setting in settings:
         key, equals, value = setting.partition("=")
         if not equals:
             raise InputError(f"The setting {setting!r} is not of the form key=value.")
         values[key.strip()] = _parse(value, f"The setting {setting!r}")
-    types = typing.get_type_hints(Recipe)
-    for key in values:
-        if key not in types:
-            near = difflib.get_close_matches(str(key), types, n=1, cutoff=0)[0]
-            raise InputError(f"A recipe has no key {key!r}; the nearest one is {near!r}.")
-    for field in fields(Recipe):
-        if field.name not in values and field.default is field.default_factory:
-            raise InputError(f"The recipe lacks {field.name!r}; add it, or give {field.name}=VALUE.")
-    return Recipe(**{key: _convert(key, value, types[key]) for key, value in values.items()})
+    return Recipe(**{str(key): value for key, value in values.items()})
 
 
 def _read(source: str | Path) -> str:
@@ -214,8 +231,10 @@ def _read(source: str | Path) -> str:
     bundled = resources.files("convattn.training") / "recipes"
     if (bundled / f"{source}.yaml").is_file():
         return (bundled / f"{source}.yaml").read_text(encoding="utf-8")
-    names = ", ".join(sorted(Path(entry.name).stem for entry in bundled.iterdir()))
-    raise InputError(f"There is no recipe {source}; give a YAML file or one of {names}.")
+    names = sorted(Path(entry.name).stem for entry in bundled.iterdir())
+    near = difflib.get_close_matches(str(source), names, n=1)
+    hint = f" (did you mean {near[0]}?)" if near else ""
+    raise InputError(f"There is no recipe {source}{hint}; use a YAML file or one of {', '.join(names)}.")
 
 
 def _parse(text: str, what: str) -> Any:
@@ -225,32 +244,18 @@ def _parse(text: str, what: str) -> Any:
         raise InputError(f"{what} is not valid YAML: {' '.join(str(error).split())}.") from error
 
 
-def _convert(key: str, value: Any, kind: Any) -> Any:
-    """Return the value as the type that the recipe's key has."""
-    try:
-        return _as_type(value, kind)
-    except (TypeError, ValueError):
-        name = getattr(kind, "__name__", str(kind)) if typing.get_origin(kind) is None else str(kind)
-        wanted = name.replace("typing.", "")
-        raise InputError(f"The recipe's {key} is {value!r}, but must be of type {wanted}.") from None
-
-
-def _as_type(value: Any, kind: Any) -> Any:
-    options = typing.get_args(kind)
-    if typing.get_origin(kind) is Literal:
-        if value not in options:
-            raise ValueError
-        return value
-    if typing.get_origin(kind) is tuple:
-        if not isinstance(value, list) or (options[-1] is not ... and len(value) != len(options)):
-            raise TypeError
-        return tuple(_as_type(item, options[0]) for item in value)
-    if type(None) in options:
-        return None if value is None else _as_type(value, options[0])
-    if kind is float and isinstance(value, (int, str)) and not isinstance(value, bool):
-        return float(value)  # YAML 1.1 takes 5e-4 for a string
-    if kind is str and isinstance(value, (int, float)) and not isinstance(value, bool):
-        return str(value)
-    if type(value) is not kind:
-        raise TypeError
-    return value
+def _describe(error: ValidationError) -> str:
+    """Say in one sentence what is wrong with the first invalid key."""
+    first = error.errors()[0]
+    key = str(first["loc"][0]) if first["loc"] else ""
+    if first["type"] == "value_error":
+        return f"{first['ctx']['error']}."
+    if first["type"] == "missing" and len(first["loc"]) == 1:
+        return f"The recipe lacks {key!r}; add it, or give {key}=VALUE."
+    if first["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(key, Recipe.model_fields, n=1, cutoff=0)[0]
+        return f"A recipe has no key {key!r}; the nearest one is {near!r}."
+    if len(first["loc"]) > 1 and first["type"] == "missing":
+        return f"The recipe's {key} has too few values; give {len(Recipe.model_fields[key].default)}."
+    reason = first["msg"].replace("Input should", "it should")
+    return f"The recipe's {key} is {first['input']!r}, but {reason}."

@@ -1,4 +1,4 @@
-"""Training pairs cut from a folder of images: high resolution from the files, low resolution made of it."""
+"""Training pairs cut from a folder of high-resolution images."""
 
 import itertools
 from collections.abc import Iterable, Iterator
@@ -29,30 +29,30 @@ __all__ = [
 ]
 
 MARGIN = 2
-"""Low-resolution pixels on each side of a patch that its border pixels are made of, too."""
+"""Low-resolution pixels around a patch within the receptive field of the downscaling."""
 
 
 class ImageFolder:
-    """The images of a folder, decoded once and kept as bytes in memory as far as they fit.
+    """The images of a folder, decoded once and cached as ``uint8`` as far as they fit.
 
     Args:
-        folder: where the images lie, nested folders included.
-        smallest: the least height and width that an image must have.
-        memory: how many GiB of decoded images to keep; those beyond are decoded anew each time.
+        folder: Folder of the images, including its subfolders.
+        smallest: Smallest height and width of an image.
+        cache_gib: Largest size of the cache in GiB; other images are decoded on each access.
 
     Attributes:
-        paths: the files, sorted.
-        sizes: height and width of each.
+        paths: The files, sorted.
+        sizes: Height and width of each image.
 
     Raises:
-        InputError: if there are no images, or one cannot be read or is too small.
+        InputError: There are no images, or one cannot be read or is too small.
     """
 
-    def __init__(self, folder: str | Path, *, smallest: int, memory: float = 8.0) -> None:
+    def __init__(self, folder: str | Path, *, smallest: int, cache_gib: float = 8.0) -> None:
         self.paths = find_images(folder)
         self.sizes: list[tuple[int, ...]] = []
-        self._kept: dict[int, Tensor] = {}
-        room = memory * 2**30
+        self._cached: dict[int, Tensor] = {}
+        room = cache_gib * 2**30
         with ThreadPoolExecutor() as pool:
             for index, image in enumerate(pool.map(read_rgb, self.paths)):
                 self.sizes.append(tuple(image.shape[1:]))
@@ -60,10 +60,10 @@ class ImageFolder:
                     height, width = image.shape[1:]
                     raise InputError(
                         f"{self.paths[index]} is {width}x{height} pixels, too small for training patches of "
-                        f"{smallest}x{smallest}; take it out or make them smaller."
+                        f"{smallest}x{smallest}; remove it or reduce patch_size."
                     )
                 if image.nbytes <= room:
-                    self._kept[index] = image
+                    self._cached[index] = image
                     room -= image.nbytes
 
     def __len__(self) -> int:
@@ -71,28 +71,28 @@ class ImageFolder:
 
     def __getitem__(self, index: int) -> Tensor:
         """Return an image as ``uint8`` (3, H, W)."""
-        kept = self._kept.get(index)
-        return read_rgb(self.paths[index]) if kept is None else kept
+        cached = self._cached.get(index)
+        return read_rgb(self.paths[index]) if cached is None else cached
 
 
 class PatchStream(IterableDataset[Any]):
-    """An endless stream of training batches in which step k is the same whenever and wherever it is made.
+    """An endless, reproducible stream of training batches.
 
-    All randomness is a function of the seed and the number of the sample, so a run that was interrupted, or
-    that has another number of workers or devices, sees exactly the same samples at the same step.
+    All randomness is a function of the seed and the number of the sample: the batch of a step is the same
+    after a resumption, and with any number of workers and devices.
 
-    Yields ``uint8`` batches (batch / devices, 3, S, S) of high-resolution patches with the margin that
-    :func:`make_pair` needs, S = scale * (patch + 2 * MARGIN).
+    Yields ``uint8`` batches (batch_size / devices, 3, S, S) of high-resolution patches with the margin that
+    :func:`make_pair` needs, S = scale * (patch_size + 2 * MARGIN).
 
     Args:
-        images: what to cut from.
-        scale: of the network in training.
-        patch: side of a low-resolution patch.
-        batch: samples of a step, over all devices together.
-        seed: of the crops and orientations.
-        first_step: the step to begin with.
-        device: which of the devices this stream is for.
-        devices: how many share a batch.
+        images: The images.
+        scale: Upscaling factor of the network.
+        patch_size: Side of a low-resolution patch in pixels.
+        batch_size: Samples per step, over all devices.
+        seed: Seed of crops and orientations.
+        first_step: Number of the first step.
+        device: Index of the device that the stream is for.
+        devices: Number of devices that share a batch.
     """
 
     def __init__(
@@ -100,41 +100,41 @@ class PatchStream(IterableDataset[Any]):
         images: ImageFolder,
         *,
         scale: int,
-        patch: int,
-        batch: int,
+        patch_size: int,
+        batch_size: int,
         seed: int,
         first_step: int = 0,
         device: int = 0,
         devices: int = 1,
     ) -> None:
         self.images = images
-        self.scale, self.patch, self.batch, self.seed = scale, patch, batch, seed
+        self.scale, self.patch_size, self.batch_size, self.seed = scale, patch_size, batch_size, seed
         self.first_step, self.device, self.devices = first_step, device, devices
 
     def __iter__(self) -> Iterator[Any]:
-        worker = get_worker_info()  # workers take turns, a whole batch each
+        worker = get_worker_info()  # workers take turns, one batch each
         first, stride = (worker.id, worker.num_workers) if worker else (0, 1)
         for step in itertools.count(self.first_step + first, stride):
-            samples = range(step * self.batch + self.device, (step + 1) * self.batch, self.devices)
+            samples = range(step * self.batch_size + self.device, (step + 1) * self.batch_size, self.devices)
             yield default_collate([self.sample(number) for number in samples])
 
     def sample(self, number: int) -> Any:
         """Return the sample of that number: a random crop in one of its eight orientations."""
         random = np.random.default_rng([self.seed, number])
         image = self.images[int(random.integers(len(self.images)))]
-        corner = [int(random.integers(side // self.scale - self.patch + 1)) for side in image.shape[1:]]
-        crop = crop_with_margin(image, corner[0], corner[1], scale=self.scale, patch=self.patch)
+        corner = [int(random.integers(side // self.scale - self.patch_size + 1)) for side in image.shape[1:]]
+        crop = crop_with_margin(image, corner[0], corner[1], scale=self.scale, patch_size=self.patch_size)
         return oriented(crop, random.integers(2, size=3))
 
 
 class Queries(NamedTuple):
-    """Samples for a network of any scale: low-resolution patches, and colors at points of theirs.
+    """Samples for a network of arbitrary scale: low-resolution patches and colors at points.
 
     Attributes:
-        low: ``uint8`` (N, 3, patch, patch).
+        low: ``uint8`` (N, 3, patch_size, patch_size).
         rows: (N, queries), positions in pixels of the patch.
-        columns: The same.
-        cell: (N, 2), height and width of a high-resolution pixel in pixels of the patch.
+        columns: (N, queries), positions in pixels of the patch.
+        cell: (N, 2), height and width of a high-resolution pixel, in pixels of the patch.
         colors: ``uint8`` (N, queries, 3).
     """
 
@@ -146,15 +146,15 @@ class Queries(NamedTuple):
 
 
 class QueryStream(PatchStream):
-    """The same for networks of any scale: each sample has a scale of its own, between 1 and ``scale``.
+    """A stream for networks of arbitrary scale: the scale of each sample is random between 1 and ``scale``.
 
-    Yields :class:`Queries`. As everywhere in this module the patch is part of a larger image that was
-    shrunken, so that its border pixels have seen what lies beyond.
+    Yields :class:`Queries`. The patch is cut from a larger downscaled image, so that its border pixels depend
+    on their surroundings as in a whole image.
 
     Args:
-        images: what to cut from, each ``scale * (patch + 2 * MARGIN)`` pixels high and wide at least.
-        queries: points of a sample, drawn among the high-resolution pixels over the patch.
-        **stream: see :class:`PatchStream`.
+        images: The images, at least ``scale * (patch_size + 2 * MARGIN)`` pixels high and wide.
+        queries: Number of points per sample, drawn from the high-resolution pixels of the patch.
+        **stream: As for :class:`PatchStream`.
     """
 
     def __init__(self, images: ImageFolder, *, queries: int, **stream: int) -> None:
@@ -162,16 +162,16 @@ class QueryStream(PatchStream):
         self.queries = queries
 
     def sample(self, number: int) -> Queries:
-        """Return the sample of that number."""
+        """Return the sample with the given number."""
         random = np.random.default_rng([self.seed, number])
         image = self.images[int(random.integers(len(self.images)))]
-        side = self.patch + 2 * MARGIN
+        side = self.patch_size + 2 * MARGIN
         large = round(side * random.uniform(1, self.scale))
         row, column = (int(random.integers(length - large + 1)) for length in image.shape[1:])
         orientation = random.integers(2, size=3)
         crop = oriented(image[:, row : row + large, column : column + large], orientation)
         centers = pixel_centers(side, large) - MARGIN
-        inside = ((centers > 0) & (centers < self.patch)).nonzero()[:, 0]
+        inside = ((centers > 0) & (centers < self.patch_size)).nonzero()[:, 0]
         rows, columns = inside[torch.from_numpy(random.integers(len(inside), size=(2, self.queries)))]
         return Queries(
             low=resize_bicubic(crop, size=(side, side))[..., MARGIN:-MARGIN, MARGIN:-MARGIN],
@@ -183,7 +183,7 @@ class QueryStream(PatchStream):
 
 
 def oriented(crop: Tensor, orientation: Iterable[int]) -> Tensor:
-    """Return one of the eight orientations of (…, H, W): rows flipped, columns flipped, transposed or not."""
+    """Return one of the eight orientations of (…, H, W), given as (flip rows, flip columns, transpose)."""
     flip_rows, flip_columns, transpose = orientation
     if flip_rows:
         crop = crop.flip(-2)
@@ -192,28 +192,28 @@ def oriented(crop: Tensor, orientation: Iterable[int]) -> Tensor:
     return crop.mT if transpose else crop
 
 
-def crop_with_margin(image: Tensor, row: int, column: int, *, scale: int, patch: int) -> Tensor:
-    """Cut a high-resolution patch and its margin, mirrored where it reaches beyond the image.
+def crop_with_margin(image: Tensor, row: int, column: int, *, scale: int, patch_size: int) -> Tensor:
+    """Cut a high-resolution patch with margin, mirrored beyond the image's borders.
 
     Args:
-        image: (3, H, W), of which the largest part divisible by the scale counts.
-        row: of the patch's first pixel, in low-resolution pixels.
-        column: the same.
-        scale: high-resolution pixels of a low-resolution one.
-        patch: side of the patch in low-resolution pixels.
+        image: (3, H, W); rows and columns beyond the last multiple of the scale are ignored.
+        row: First row of the patch in low-resolution pixels.
+        column: First column of the patch in low-resolution pixels.
+        scale: Upscaling factor.
+        patch_size: Side of the patch in low-resolution pixels.
 
     Returns:
-        (3, S, S) with S = scale * (patch + 2 * MARGIN).
+        (3, S, S) with S = scale * (patch_size + 2 * MARGIN).
     """
-    rows = _mirrored(row, image.shape[-2], scale, patch)
-    columns = _mirrored(column, image.shape[-1], scale, patch)
+    rows = _mirrored(row, image.shape[-2], scale, patch_size)
+    columns = _mirrored(column, image.shape[-1], scale, patch_size)
     return image[:, rows][:, :, columns]
 
 
-def _mirrored(first: int, side: int, scale: int, patch: int) -> slice | Tensor:
-    """Return the range of a patch with its margin along one side; a slice where nothing needs mirroring."""
+def _mirrored(first: int, side: int, scale: int, patch_size: int) -> slice | Tensor:
+    """Return the positions of a patch with margin along one axis; a slice unless some are mirrored."""
     side -= side % scale
-    start, stop = (first - MARGIN) * scale, (first + patch + MARGIN) * scale
+    start, stop = (first - MARGIN) * scale, (first + patch_size + MARGIN) * scale
     if start >= 0 and stop <= side:
         return slice(start, stop)
     positions = torch.arange(start, stop) % (2 * side)
@@ -221,17 +221,18 @@ def _mirrored(first: int, side: int, scale: int, patch: int) -> slice | Tensor:
 
 
 def make_pair(crops: Tensor, scale: int) -> tuple[Tensor, Tensor]:
-    """Make low- and high-resolution patches of crops with margin, in [0, 1].
+    """Make low- and high-resolution patches from crops with margin.
 
-    The low-resolution patch is the crop of the whole shrunken image, quantised to 8 bits as the published
-    low-resolution files are.
+    The low-resolution patch equals that of the whole downscaled image, rounded to 8 bits like the published
+    low-resolution files.
 
     Args:
-        crops: ``uint8`` (N, 3, S, S), S = scale * (patch + 2 * MARGIN).
-        scale: of the network in training.
+        crops: ``uint8`` (N, 3, S, S), S = scale * (patch_size + 2 * MARGIN).
+        scale: Upscaling factor.
 
     Returns:
-        (N, 3, patch, patch) and (N, 3, scale * patch, scale * patch), float32, channels last.
+        (N, 3, patch_size, patch_size) and (N, 3, scale * patch_size, scale * patch_size), float32 in [0, 1],
+        channels last.
     """
     inner, outer = slice(MARGIN, -MARGIN), slice(scale * MARGIN, -scale * MARGIN)
     low = resize_bicubic(crops, 1 / scale)[..., inner, inner]
@@ -240,5 +241,5 @@ def make_pair(crops: Tensor, scale: int) -> tuple[Tensor, Tensor]:
 
 
 def to_input(batch: Tensor) -> Tensor:
-    """Bring ``uint8`` images (N, C, H, W) to float32 in [0, 1], channels last."""
+    """Convert ``uint8`` images (N, C, H, W) to float32 in [0, 1], channels last."""
     return batch.contiguous(memory_format=torch.channels_last).float() / 255

