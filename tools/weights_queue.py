@@ -58,7 +58,7 @@ class Run:
 
 QUEUE = [
     Run("esc-nano-x2", "esc-nano", "photos", {"scale": 2}),
-    Run("esc-small-real-x4", "esc-small-real", "pairs"),
+    Run("esc-small-real-x4", "esc-small-real", "pairs", {"learning_rate": 4e-4}),
     Run("esc-nano-x4", "esc-nano", "photos", {"scale": 4}),
     Run("esc-nano-x3", "esc-nano", "photos", {"scale": 3}),
 ]
