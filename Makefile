@@ -53,7 +53,7 @@ $(VENV)/.detection: $(VENV)/.package
 	touch $@
 
 $(VENV)/.development: $(VENV)/.torch $(SOURCES)
-	$(PIP_INSTALL) --editable ".[train,video,export,spandrel,ray,dev]" --editable packages/convattn-yolo
+	$(PIP_INSTALL) --editable ".[train,video,export,spandrel,ray,serve,dev]" --editable packages/convattn-yolo
 	touch $@ $(VENV)/.package
 
 $(VENV)/.documentation: $(VENV)/.torch $(SOURCES)

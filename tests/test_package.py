@@ -70,7 +70,7 @@ def _requirements(extra: str = "") -> set[str]:
     return {_canonical(line) for line in lines if extras[line] == ([extra] if extra else [])}
 
 
-EXTRAS = ["train", "video", "yolo", "export", "dev"]
+EXTRAS = ["train", "video", "yolo", "export", "serve", "dev"]
 
 
 def test_every_requirement_is_pinned():

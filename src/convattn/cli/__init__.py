@@ -14,6 +14,7 @@ from convattn.cli.doctor import doctor
 from convattn.cli.evaluate import evaluate
 from convattn.cli.export import export
 from convattn.cli.models import app as models
+from convattn.cli.serve import serve
 from convattn.cli.train import train
 from convattn.cli.upscale import upscale
 from convattn.errors import InputError
@@ -37,7 +38,7 @@ def _options(
 
 app = typer.Typer(name="convattn", add_completion=False, pretty_exceptions_enable=False)
 app.callback()(_options)
-for command in (upscale, train, evaluate, export, degrade, bench, doctor):
+for command in (upscale, serve, train, evaluate, export, degrade, bench, doctor):
     app.command()(command)
 app.add_typer(models, name="models")
 for plugin in entry_points(group="convattn.commands"):  # those of convattn-yolo, where it is installed

@@ -31,13 +31,14 @@ from convattn.runtimes.pretrained import from_pretrained
 if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
 
-__all__ = ["Upscaler"]
+__all__ = ["FAITHFUL", "Upscaler"]
 
 AnyImage = TypeVar("AnyImage", Image, np.ndarray, Tensor, "PILImage")
 Size = tuple[int, int]
 
 _SMALLEST_BUDGET = 64  # times less memory than usual
-_FAITHFUL = "-mse"  # ends the name of the weights that were trained without an adversarial loss
+FAITHFUL = "-mse"
+"""Ends the name of the weights that were trained without an adversarial loss."""
 
 
 class Upscaler:
@@ -242,16 +243,16 @@ def _load(
     load = partial(from_pretrained, scale=_scale_to_load(name, request))
     if fidelity is None:
         return load(name)
-    if catalog.find(name + _FAITHFUL) is None:
+    if catalog.find(name + FAITHFUL) is None:
         raise InputError(
             f"{name} has no weights for fidelity; the models with both kinds are {_both_kinds()}."
         )
-    return interpolate(load(name), load(name + _FAITHFUL), fidelity)
+    return interpolate(load(name), load(name + FAITHFUL), fidelity)
 
 
 def _both_kinds() -> str:
     names = catalog.models()
-    return ", ".join(name for name in names if name + _FAITHFUL in names) or "none"
+    return ", ".join(name for name in names if name + FAITHFUL in names) or "none"
 
 
 def _scale_to_load(name: str, request: ScaleRequest | None) -> int | None:

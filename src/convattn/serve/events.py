@@ -1,0 +1,58 @@
+"""Server-sent events: how far jobs are."""
+
+import time
+from collections.abc import AsyncIterator
+
+from starlette.responses import StreamingResponse
+
+from convattn.serve.job_queue import JobQueue
+from convattn.serve.jobs import Job
+
+__all__ = ["EventStream", "follow", "follow_group"]
+
+_SECONDS = 1.0  # after which the time that is left is told anew
+
+
+class EventStream(StreamingResponse):
+    """A stream of events, as browsers' EventSource reads it."""
+
+    media_type = "text/event-stream"
+
+    def __init__(self, events: AsyncIterator[str], status_code: int = 200) -> None:
+        super().__init__(events, status_code, headers={"X-Accel-Buffering": "no"})
+
+
+async def follow(queue: JobQueue, job: Job) -> AsyncIterator[str]:
+    """Give the status of a job whenever it changes, until it is finished."""
+    with job.watched():
+        while not job.is_finished:
+            yield _event(queue, job)
+            await job.changed.wait(_SECONDS)
+        yield _event(queue, job)
+
+
+async def follow_group(queue: JobQueue, name: str) -> AsyncIterator[str]:
+    """Give the status of a group's jobs whenever one changes, until the server stops.
+
+    A client that listens keeps the jobs of the group from being cancelled, and their results from expiring.
+    """
+    yield "retry: 1000\n\n"
+    told: dict[str, int] = {}
+    all_told = 0.0
+    while True:
+        jobs = queue.group(name)
+        for job in jobs:
+            is_old = time.monotonic() - all_told > _SECONDS and not job.is_finished
+            if is_old or told.get(job.id) != job.version:
+                told[job.id] = job.version
+                yield _event(queue, job)
+        if queue.is_draining and all(job.is_finished for job in jobs):
+            return
+        if time.monotonic() - all_told > _SECONDS:
+            all_told = time.monotonic()
+            yield ": listening\n\n"
+        await queue.changed.wait(_SECONDS)
+
+
+def _event(queue: JobQueue, job: Job) -> str:
+    return f"event: status\ndata: {queue.status(job).model_dump_json()}\n\n"

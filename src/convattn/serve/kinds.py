@@ -1,0 +1,84 @@
+"""What an upload is, by its first bytes; its name and what the client says of it are never trusted."""
+
+from dataclasses import dataclass
+
+__all__ = ["HEAD", "MEDIA_TYPES", "Kind", "sniff"]
+
+HEAD = 64
+"""Bytes of a file that suffice to tell what it is."""
+
+MEDIA_TYPES = {
+    ".png": "image/png",
+    ".jpg": "image/jpeg",
+    ".webp": "image/webp",
+    ".tif": "image/tiff",
+    ".avif": "image/avif",
+    ".gif": "image/gif",
+    ".mp4": "video/mp4",
+    ".mkv": "video/x-matroska",
+    ".avi": "video/x-msvideo",
+}
+"""The media types of what is read and written, by suffix."""
+
+_VIDEOS = (".mp4", ".mkv", ".avi")
+_SYNONYMS = (".jpeg", ".tiff", ".apng", ".m4v", ".mov", ".webm")
+_ON_THE_WEB = (".png", ".jpg", ".webp", ".avif", ".gif", ".mp4")
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of file.
+
+    Attributes:
+        suffix: As the file is named on the disk.
+    """
+
+    suffix: str
+
+    @property
+    def media_type(self) -> str:
+        """As in ``Content-Type``."""
+        return MEDIA_TYPES[self.suffix]
+
+    @property
+    def is_video(self) -> bool:
+        """Whether it is a video; animations are images."""
+        return self.suffix in _VIDEOS
+
+    @staticmethod
+    def is_suffix(suffix: str) -> bool:
+        """Whether a suffix of a file name is that of an image or a video, and no part of the name."""
+        return suffix.lower() in (*MEDIA_TYPES, *_SYNONYMS)
+
+    @property
+    def is_shown_by_browsers(self) -> bool:
+        """Whether browsers show it."""
+        return self.suffix in _ON_THE_WEB
+
+
+def sniff(head: bytes) -> Kind | None:
+    """Return the kind of a file by its first :data:`HEAD` bytes, or None if it is none that is supported.
+
+    Playlists and other text that makes a video reader open further files have no kind.
+    """
+    suffix = next((suffix for magic, suffix in _MAGIC if head.startswith(magic)), None)
+    if suffix is None and head[:4] == b"RIFF":
+        suffix = {b"WEBP": ".webp", b"AVI ": ".avi"}.get(head[8:12])
+    if suffix is None and head[4:8] == b"ftyp":
+        brands = {head[8:12], *(head[at : at + 4] for at in range(16, len(head), 4))}
+        suffix = ".avif" if brands & {b"avif", b"avis"} else None if brands & _HEIC else ".mp4"
+    return Kind(suffix) if suffix else None
+
+
+_HEIC = {b"heic", b"heix", b"mif1", b"msf1"}
+_MAGIC = (
+    (b"\x89PNG\r\n\x1a\n", ".png"),
+    (b"\xff\xd8\xff", ".jpg"),
+    (b"GIF87a", ".gif"),
+    (b"GIF89a", ".gif"),
+    (b"II*\0", ".tif"),
+    (b"MM\0*", ".tif"),
+    (b"II+\0", ".tif"),
+    (b"MM\0+", ".tif"),
+    (b"\x1aE\xdf\xa3", ".mkv"),
+)
