@@ -47,7 +47,8 @@ def replacing(path: str | os.PathLike[str], *, parents: bool = False) -> Iterato
         raise InputError(f"{path} cannot be written: {error.strerror or error}.") from error
     finally:
         with suppress(OSError):
-            temporary.unlink(missing_ok=True)
+            os.truncate(temporary, 0)  # frees the disk even if the failed writer still has the file open
+            temporary.unlink()
 
 
 def short_name(start: str, end: str) -> str:

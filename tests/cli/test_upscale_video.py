@@ -127,3 +127,55 @@ def test_still_images_are_no_video(tmp_path):
         write_animation(Animation(frames(), [50, 50, 50]), tmp_path / f"moving.{kind}")
         assert split_inputs([str(tmp_path / f"moving.{kind}")], str(tmp_path / f"large.{kind}"))[0]
     assert not split_inputs([str(tmp_path)], str(tmp_path / "out"))[0]
+
+
+def test_videos_images_and_folders_go_in_one_call(upscale, tmp_path):
+    (tmp_path / "in/deep").mkdir(parents=True)
+    for name in ("in/a.mp4", "in/deep/b.mkv", "in/c.avi", "d.mp4"):
+        make_clip(tmp_path / name)
+    write_image(Image(frames()[0]), tmp_path / "in/e.png")
+    assert upscale("in", "d.mp4", "-o", "out") == (0, "")
+    made = sorted(str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*.*"))
+    assert made == ["a.mp4", "c.mkv", "d.mp4", "deep/b.mkv", "e.png"]
+    for name in ("a.mp4", "c.mkv", "d.mp4", "deep/b.mkv"):
+        assert look_of(tmp_path / "out" / name)[1:] == ((32, 24), 5)
+
+
+def test_one_bad_video_does_not_keep_the_others_from_it(upscale, tmp_path):
+    make_clip("a.mp4")
+    (tmp_path / "b.mp4").write_bytes(b"no video" * 99)
+    status, said = upscale("b.mp4", "a.mp4", "-o", "out")
+    assert status == 1
+    assert said.splitlines()[-1] == "convattn: 1 of 2 files failed."
+    assert look_of("out/a.mp4")[2] == 5
+
+
+def test_a_colon_is_part_of_a_name(upscale):
+    make_clip("plain.mp4")
+    with open("plain.mp4", "rb") as source, open("Dune: Part Two.mp4", "wb") as copy:
+        copy.write(source.read())
+    assert upscale("Dune: Part Two.mp4", "-o", "Dune: large.mp4") == (0, "")
+    assert look_of("./Dune: large.mp4")[2] == 5
+
+
+def test_animations_of_every_kind_become_each_other(upscale):
+    write_animation(Animation(frames(), [10, 20, 1000]), "a.png")
+    for target in ("b.webp", "c.avif", "d.apng"):
+        assert upscale("a.png", "-o", target) == (0, "")
+        assert read_animation(target).delays == [10, 20, 1000]
+
+
+def test_pipes(upscale, tmp_path, monkeypatch):
+    import io
+    import types
+
+    write_image(Image(frames()[0]), tmp_path / "a.png")
+    result = io.BytesIO()
+    source = io.BytesIO((tmp_path / "a.png").read_bytes())
+    monkeypatch.setattr("sys.stdin", types.SimpleNamespace(buffer=source))
+    monkeypatch.setattr(
+        "convattn.cli.pipes.sys.stdout", types.SimpleNamespace(buffer=result, flush=lambda: None)
+    )
+    upscale("-", "-o", "-", "--output-format", "webp")
+    assert result.getvalue()[8:12] == b"WEBP"
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["a.png"]

@@ -19,6 +19,8 @@ from convattn.errors import InputError
 
 av = pytest.importorskip("av")
 
+from av.stream import Disposition  # noqa: E402
+
 from convattn.images.io import Image, write_image  # noqa: E402
 from convattn.video import upscale_video  # noqa: E402
 from convattn.video.hdr import hdr_metadata_of  # noqa: E402
@@ -711,3 +713,98 @@ def test_a_stage_that_is_given_up_ends_its_thread():
 
 def test_batches():
     assert list(batches(iter(range(5)), 2)) == [[0, 1], [2, 3], [4]]
+
+
+# --- Containers ---
+
+
+@pytest.mark.parametrize("suffix", ["mkv", "ts", "mp4"])
+def test_videos_may_start_later_than_zero(tmp_path, suffix):
+    clip = make_video(tmp_path / f"clip.{suffix}", times=[5000 + time for time in TIMES], sound=None)
+    upscale_video(clip, tmp_path / "big.mkv", double)
+    assert shown_at(tmp_path / "big.mkv") == pytest.approx(shown_at(clip), abs=1e-3)
+
+
+def test_mpeg_ts_with_another_suffix(tmp_path):
+    clip = make_video(tmp_path / "clip.ts")
+    clip = clip.rename(tmp_path / "clip.m2ts")
+    upscale_video(clip, tmp_path / "big.m2ts", double)
+    assert len(shown_at(tmp_path / "big.m2ts")) == len(TIMES)
+
+
+@pytest.mark.parametrize("pair", ["mkv mkv", "mkv mp4", "mp4 mp4", "mp4 mkv"])
+def test_covers_stay_covers(tmp_path, pair):
+    before, after = pair.split()
+    source = make_video(tmp_path / "plain.mkv", sound=None)
+    write_image(Image(image(0)), tmp_path / "cover.jpg")
+    cover = (tmp_path / "cover.jpg").read_bytes()
+    clip, big = tmp_path / f"clip.{before}", tmp_path / f"big.{after}"
+    with av.open(str(source)) as plain, av.open(str(clip), "w") as video:
+        stream = video.add_stream_from_template(plain.streams.video[0])
+        if before == "mkv":
+            video.add_attachment("cover.jpg", "image/jpeg", cover)
+        else:
+            still = video.add_stream("mjpeg")
+            still.width, still.height, still.pix_fmt = 64, 48, "yuvj420p"
+            still.disposition = Disposition.attached_pic
+            video.start_encoding()
+            for packet in still.encode(av.VideoFrame.from_ndarray(image(0), "rgb24")):
+                video.mux(packet)
+        for packet in plain.demux(video=0):
+            if packet.size:
+                packet.stream = stream
+                video.mux(packet)
+    upscale_video(clip, big, double)
+    with av.open(str(big)) as result:
+        kinds = sorted(bool(stream.disposition & Disposition.attached_pic) for stream in result.streams.video)
+    assert kinds == [False, True]
+    assert len(shown_at(big)) == len(TIMES)
+
+
+def test_a_stretched_anamorphic_video_keeps_its_shape(tmp_path):
+    clip = tmp_path / "clip.mkv"
+    with av.open(str(clip), "w") as video:
+        stream = video.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.codec_context.sample_aspect_ratio = Fraction(16, 11)
+        for number in range(5):
+            video.mux(stream.encode(av.VideoFrame.from_ndarray(image(number), "rgb24")))
+        video.mux(stream.encode(None))
+    upscale_video(clip, tmp_path / "big.mkv", lambda x: F.interpolate(x, size=(96, 186)))
+    with av.open(str(tmp_path / "big.mkv")) as big:
+        stream = big.streams.video[0]
+        shape = stream.width * stream.sample_aspect_ratio / stream.height
+    assert float(shape) == pytest.approx(64 * 16 / 11 / 48, rel=0.01)
+
+
+@pytest.mark.parametrize(("target", "codec"), [("mp4", "aac"), ("mov", "aac"), ("mkv", "flac")])
+def test_old_sound_is_encoded_again(tmp_path, target, codec):
+    clip = make_video(tmp_path / "clip.avi", sound="adpcm_ms", times=range(0, 1000, 40))
+    with pytest.warns(UserWarning, match=f"cannot hold adpcm_ms sound, which is encoded as {codec}"):
+        upscale_video(clip, tmp_path / f"big.{target}", double)
+    with av.open(str(tmp_path / f"big.{target}")) as big:
+        assert big.streams.audio[0].codec_context.name == codec
+        assert big.duration == pytest.approx(1_000_000, abs=120_000)
+
+
+def test_frames_are_in_natural_order(tmp_path):
+    for number in range(1, 13):
+        write_image(Image(np.full((32, 32, 3), 20 * number, np.uint8)), tmp_path / f"frames/{number}.png")
+    upscale_video(tmp_path / "frames", tmp_path / "video.mkv", double, codec="ffv1")
+    levels = [int(frame.mean()) for frame in images_of(tmp_path / "video.mkv")]
+    assert levels == sorted(levels)
+
+
+def test_segments_of_the_same_source_go_with_the_finished_job(tmp_path):
+    clip = make_video(tmp_path / "clip.mp4", sound=None)
+    other = make_video(tmp_path / "other.mp4", sound=None)
+
+    def stops(x):
+        raise RuntimeError
+
+    for source, target in ((clip, "a.mp4"), (other, "b.mp4")):
+        with pytest.raises(RuntimeError):
+            upscale_video(source, tmp_path / target, stops)
+    assert left_behind(tmp_path) == [".a.mp4.parts", ".b.mp4.parts"]
+    upscale_video(clip, tmp_path / "a.mkv", double)
+    assert left_behind(tmp_path) == [".b.mp4.parts"]

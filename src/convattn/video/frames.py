@@ -131,16 +131,16 @@ def _keep_times(folder: Path, times: list[tuple[int, int]], video: VideoFile) ->
 
 
 def _color_description(video: VideoFile, suffix: str) -> dict[str, tuple[int, bytes]]:
-    """Return the metadata by which PNG and AVIF images hold the colors of HDR video."""
-    if video.transfer not in (PQ, HLG) or suffix not in (".png", ".avif"):
+    """Return the metadata by which PNG images hold the colors of HDR video."""
+    if video.transfer not in (PQ, HLG) or suffix != ".png":
         return {}
     return {CICP: (pyvips.GValue.blob_type, bytes([video.primaries, video.transfer, 0, 1]))}
 
 
 def _warn_of_losses(video: VideoFile, suffix: str) -> None:
     """Warn of what image files do not hold."""
-    if video.transfer in (PQ, HLG) and suffix not in (".png", ".avif"):
-        warnings.warn(f"{video.path} is HDR, which only PNG and AVIF images say of themselves.", stacklevel=3)
+    if video.transfer in (PQ, HLG) and suffix != ".png":
+        warnings.warn(f"{video.path} is HDR, which only PNG images say of themselves.", stacklevel=3)
     if video.aspect not in (None, 0, 1):
         warnings.warn(
             f"{video.path} has pixels that are not square, which the images do not say.", stacklevel=3

@@ -74,9 +74,12 @@ class _Copy:
         self.stream = video.add_stream_from_template(stream, opaque=True)  # type: ignore[type-var]
         self.stream.metadata.update(metadata_of(stream.metadata))
         self.stream.disposition = stream.disposition
+        self._is_cover = is_cover(stream)
 
     def convert(self, packet: Packet) -> list[Packet]:
         """Return the packets that a packet of the original becomes; an empty one ends the stream."""
+        if packet.size and self._is_cover and packet.dts is None:
+            packet.pts = packet.dts = 0
         if not packet.size or packet.dts is None:
             return []
         packet.stream = self.stream

@@ -92,7 +92,7 @@ def warn_of_losses(image: Image, path: Path, format: Format) -> None:
 def _unspeakable(image: Image, format: Format) -> str | None:
     if "gainmap-data" in image.metadata and (format.name != "JPEG" or image.pixels.shape[2] != 3):
         return "the HDR gain map"
-    if CICP in image.metadata and format.name not in ("PNG", "AVIF"):
+    if CICP in image.metadata and format.name != "PNG":
         primaries, transfer = bytes(image.metadata[CICP][1])[:2]
         if (primaries, transfer) not in _SRGB_LIKE and "icc-profile-data" not in image.metadata:
             return f"the color description {_NAMES.get(transfer, f'{primaries}/{transfer} (H.273)')}"

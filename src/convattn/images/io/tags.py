@@ -1,4 +1,4 @@
-"""EXIF in TIFF files, which libvips neither reads nor writes there; and color descriptions in AVIF files."""
+"""EXIF in TIFF files, which libvips neither reads nor writes; and the color description of AVIF files."""
 
 import struct
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import BinaryIO
 from PIL import Image as PILImage
 from PIL import TiffImagePlugin, UnidentifiedImageError
 
-__all__ = ["describe_avif_colors", "exif_of_tiff", "nclx_of", "write_exif_to_tiff"]
+__all__ = ["exif_of_tiff", "nclx_of", "write_exif_to_tiff"]
 
 _DESCRIPTIVE = (270, 271, 272, 305, 306, 315, 316, 33432)  # description, camera, software, date, artist …
 _DIRECTORIES = (0x8769, 0x8825)  # EXIF and GPS
@@ -80,24 +80,9 @@ def _entries(directory: bytes) -> dict[int, bytes]:
 
 def nclx_of(path: Path) -> bytes | None:
     """Return primaries, transfer, matrix and range of an AVIF file as in a cICP chunk of PNG, for RGB."""
-    at, head = _find_box(path)
-    if at < 0:
-        return None
-    primaries, transfer = (head[at + len(_BOX) + offset + 1] for offset in (0, 2))
-    return bytes([primaries, transfer, 0, 1])
-
-
-def describe_avif_colors(path: Path, cicp: bytes) -> None:
-    """Set the primaries and the transfer of an AVIF file, which libvips always writes as those of sRGB."""
-    at, _ = _find_box(path)
-    if at >= 0:
-        with path.open("r+b") as file:
-            file.seek(at + len(_BOX))
-            file.write(bytes([0, cicp[0], 0, cicp[1]]))
-
-
-def _find_box(path: Path) -> tuple[int, bytes]:
     with path.open("rb") as file:
         head = file.read(2**16)
-    at = head.find(_BOX)
-    return (at, head) if 0 <= at <= len(head) - 16 else (-1, head)
+    at = head.find(_BOX) + len(_BOX)
+    if at < len(_BOX) or at + 4 > len(head):
+        return None
+    return bytes([head[at + 1], head[at + 3], 0, 1])

@@ -13,7 +13,7 @@ from convattn.images.io.image import Image
 from convattn.images.io.metadata import CICP, PNG_CHROMATICITIES, PNG_GAMMA, warn_of_losses
 from convattn.images.io.png_chunks import add_chunks
 from convattn.images.io.reading import reason
-from convattn.images.io.tags import describe_avif_colors, write_exif_to_tiff
+from convattn.images.io.tags import write_exif_to_tiff
 
 __all__ = ["write_image"]
 
@@ -70,5 +70,3 @@ def _complete(path: Path, image: Image, format: Format) -> None:
         add_chunks(path, {chunk: blobs[name] for name, chunk in _CHUNKS.items() if name in blobs})
     elif format.name == "TIFF" and "exif-data" in blobs:
         write_exif_to_tiff(path, blobs["exif-data"])
-    elif format.name == "AVIF" and CICP in blobs:
-        describe_avif_colors(path, blobs[CICP])
