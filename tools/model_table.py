@@ -3,7 +3,7 @@
     python tools/model_table.py --benchmarks BENCHMARKS [--peer dat-light=DAT_light_x4.pth ...] [--lpips FILE]
 
 ``BENCHMARKS`` holds Set5, Set14 and B100. Peers are weights that spandrel loads. Measurements are kept in
-docs/model_table.json with the hash of the weights, so that a second run measures only what is new. Times are
+docs/model_table.json with the hash of the tensors, so that a second run measures only what is new. Times are
 processor time on one thread. LPIPS is that of 20 images of B100, degraded as for training (seeds 0 to 19).
 """
 
@@ -53,8 +53,10 @@ class Entry:
     @property
     def key(self) -> str:
         """What its measurements are kept under."""
-        digest = hashlib.sha256(self.file.read_bytes()).hexdigest() if self.file else ""
-        return f"{self.name} x{self.scale} {digest[:16]}".strip()
+        data = self.file.read_bytes() if self.file else b""
+        if self.file and self.file.suffix == ".safetensors":
+            data = data[8 + int.from_bytes(data[:8], "little") :]  # the card in the header may change
+        return f"{self.name} x{self.scale} {hashlib.sha256(data).hexdigest()[:16]}"
 
     def method(self) -> Method:
         """Return how it upscales."""
