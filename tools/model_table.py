@@ -194,13 +194,13 @@ def plot(rows: dict[Entry, Row]) -> None:
     pyplot.rcParams["svg.hashsalt"] = "convattn"
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(10, 4), layout="constrained")
     for entry, row in rows.items():
-        if entry.scale != 4 or not entry.file:
+        if entry.scale != 4:
             continue
-        style: dict[str, Any] = dict(marker="o", color="0.5" if entry.is_peer else "C0")
+        style: dict[str, Any] = dict(marker="o", color="C0" if entry.file and not entry.is_peer else "0.5")
         points = []
         if "B100" in row.scores:
             points.append((left, row.scores["B100"][0]))
-        if entry.task is Task.real_world and row.lpips is not None:
+        if row.lpips is not None and (entry.task is Task.real_world or not entry.file):
             points.append((right, row.lpips))
         for axes, value in points:
             axes.plot(row.milliseconds, value, **style)
@@ -211,8 +211,9 @@ def plot(rows: dict[Entry, Row]) -> None:
     right.set(title="Real-world images, ×4", ylabel="LPIPS, lower is better")
     right.invert_yaxis()
     for axes in (left, right):
-        axes.set(xscale="log", xlabel=f"ms for {WIDTH}×{HEIGHT}, one thread")
-        axes.margins(0.25)
+        axes.margins(y=0.2)
+        axes.set(xscale="log", xlim=(20, 300_000), xlabel=f"ms for {WIDTH}×{HEIGHT}, one thread")
+        axes.set_xticks([100, 1_000, 10_000, 100_000], ["100", "1,000", "10,000", "100,000"])
         axes.grid(alpha=0.3)
     with replacing(PLOT) as temporary:
         figure.savefig(temporary, metadata={"Date": None})
