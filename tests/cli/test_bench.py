@@ -124,7 +124,7 @@ def test_bad_input_is_one_sentence_before_anything_is_measured(
 
 def test_no_gpu_is_one_sentence(command: Callable[..., Any]) -> None:
     ended = command("bench", "attention", "--device", "cuda:99")
-    assert "The device cuda:99 is not usable here" in ended.err
+    assert "The device cuda:99 is not available here" in ended.err
 
 
 @pytest.mark.parametrize(

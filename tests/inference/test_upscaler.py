@@ -287,7 +287,7 @@ def test_networks_of_arbitrary_scale():
     ("arguments", "complaint"),
     [
         ({"scale": 3}, "by 2, not by 3"),
-        ({"device": "tpu"}, "tpu is not usable here"),
+        ({"device": "tpu"}, "tpu is not available here"),
         ({"precision": "int8"}, "auto, fp32, bf16, fp16"),
         ({"tile": 0}, "at least one pixel"),
         ({"scale": "big"}, "number from 1 to 30"),

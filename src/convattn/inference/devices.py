@@ -1,4 +1,4 @@
-"""Where a network runs, how precisely, and how much memory there is for it."""
+"""Devices, precisions and free memory."""
 
 from contextlib import suppress
 from pathlib import Path
@@ -23,7 +23,7 @@ _CONTAINER = Path("/sys/fs/cgroup")
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """Return the device of a name such as "cpu", "cuda", "cuda:1" or "mps"; "auto" is the best there is.
+    """Return the device with a name such as "cpu", "cuda:1" or "mps"; "auto" is the accelerator, if any.
 
     Raises:
         InputError: There is no such device here.
@@ -35,13 +35,13 @@ def choose_device(name: str = "auto") -> torch.device:
         device = torch.device(name)
         torch.empty(1, device=device)
     except (AssertionError, NotImplementedError, RuntimeError) as error:
-        here = f"cpu and {accelerator.type}" if accelerator else "only cpu"
-        raise InputError(f"The device {name} is not usable here: there is {here}; or choose auto.") from error
+        here = f"cpu or {accelerator.type}" if accelerator else "cpu"
+        raise InputError(f"The device {name} is not available here; choose auto, or {here}.") from error
     return device
 
 
 def choose_precision(name: str, device: torch.device) -> torch.dtype:
-    """Return the data type of a key of :data:`PRECISIONS`; "auto" is fp16 on CUDA and fp32 elsewhere.
+    """Return the dtype for a key of :data:`PRECISIONS`; "auto" is fp16 on CUDA and fp32 elsewhere.
 
     Raises:
         InputError: There is no such precision.
@@ -64,7 +64,7 @@ def free_memory(device: torch.device) -> int:
 
 
 def _container_memory() -> float:
-    """What a Linux container may still take, which the machine's own figures do not tell."""
+    """Bytes left to a Linux container, whose limit the memory of the machine does not show."""
     with suppress(OSError, ValueError):
         limit, used = (int((_CONTAINER / f"memory.{name}").read_text()) for name in ("max", "current"))
         return max(limit - used, 0)
@@ -72,7 +72,7 @@ def _container_memory() -> float:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory ran out, which every device says in its own way."""
+    """Return whether an error reports a lack of memory; every device reports it in another way."""
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
     message = str(error).lower()
@@ -82,6 +82,6 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def empty_cache(device: torch.device) -> None:
-    """Give memory that torch keeps for later back to the device."""
+    """Return the memory that torch caches to the device."""
     if device.type in ("cuda", "mps", "xpu"):
         getattr(torch, device.type).empty_cache()
