@@ -31,8 +31,8 @@ class Study:
 
 STUDIES = {
     "colony": Study("colony", ("yolo26n.yaml", "yolo26n-p3.yaml@224", "yolo26n.yaml@192"), 160, 12, 16),
-    "aerial": Study("aerial", ("yolo26n.yaml", "yolo26n-p3.yaml@384"), 320, 8, 8),
-    "bccd": Study("bccd", ("yolo26n.yaml", "yolo26n-p3.yaml@384"), 320, 6, 8),
+    "aerial": Study("aerial", ("yolo26n.yaml", "yolo26n-p3.yaml@384", "yolo26n-p4.yaml@352"), 320, 8, 8),
+    "bccd": Study("bccd", ("yolo26n.yaml", "yolo26n-p3.yaml@384", "yolo26n-p4.yaml@352"), 320, 6, 8),
 }
 """aerial: tools/tile_dataset.py DATA/aerial_cars DATA/aerial --side 320 --most 240."""
 
