@@ -4,6 +4,7 @@ import pytest
 import torch
 import ultralytics
 from ultralytics import YOLO
+from ultralytics.nn.tasks import DetectionModel
 
 from convattn.errors import InputError
 from convattn_yolo.variants import Variant, generate, parse_name
@@ -69,6 +70,18 @@ def test_stock_weights_start_as_the_stock_network_at_its_levels(
     assert ours["boxes"].shape[-1] == cells
     for part in ("boxes", "scores"):
         assert torch.equal(ours[part], theirs[part][..., :cells])
+
+
+def test_the_class_branch_keeps_its_width_where_the_classes_change(tmp_path: Path) -> None:
+    stock = YOLO("yolo26n.yaml").model
+    ours = DetectionModel(YOLO("yolo26n-p3.yaml").model.yaml, nc=1, verbose=False)
+    ours.load(stock)
+    (theirs, *_), (branch,) = stock.model[-1].cv3, ours.model[-1].cv3
+    assert branch[-1].out_channels == 1
+    for name, tensor in theirs[:-1].state_dict().items():
+        assert torch.equal(branch.state_dict()[name], tensor)
+    assert len(stock.model) == 24  # the source stays as it is
+    assert len(stock.model[-1].cv3) == 3
 
 
 def test_it_trains_and_comes_back(dataset: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ Nothing of Ultralytics is edited or copied. A few of its functions are wrapped; 
 without C3k2_ESC as they were.
 """
 
+import copy
 import functools
 import inspect
 import sys
@@ -190,27 +191,29 @@ def _load(original: Callable[..., Any], self: Any, weights: Any, *args: Any, **k
     """Say how much of the weights carries over; Ultralytics counts tensors, of which most are tiny."""
     from ultralytics.utils import LOGGER
 
-    result = original(self, weights, *args, **kwargs)
     source = (weights.get("ema") or weights["model"]) if isinstance(weights, dict) else weights
     if getattr(self, "yaml", {}).get("coarsest"):
-        _load_moved_head(self, source)
+        weights = source = _without_coarse_levels(source, self.model[-1])
+    result = original(self, weights, *args, **kwargs)
     if _has_our_blocks(self):
         LOGGER.info(_report(self, source))
     return result
 
 
-def _load_moved_head(model: Any, source: Any) -> None:
-    """Load the head's weights from a network with more levels, where the head is a later row."""
-    head, given = model.model[-1], source.model[-1]
-    if head.i == given.i or head.f != given.f[: len(head.f)]:
-        return
-    own = head.state_dict()
-    fitting = {
-        name: tensor
-        for name, tensor in given.float().state_dict().items()
-        if name in own and own[name].shape == tensor.shape
-    }
-    head.load_state_dict(fitting, strict=False)
+def _without_coarse_levels(source: Any, head: Any) -> Any:
+    """A copy of a network without the detection levels, and the rows behind them, that a head leaves out."""
+    from torch import nn
+
+    given = source.model[-1]
+    if not isinstance(given.f, list) or given.i <= head.i or given.f[: len(head.f)] != head.f:
+        return source
+    pruned = copy.deepcopy(source)
+    last = pruned.model[-1]
+    for name, part in last.named_children():
+        if isinstance(part, nn.ModuleList) and len(part) == len(given.f):
+            setattr(last, name, part[: len(head.f)])
+    pruned.model = nn.Sequential(*pruned.model[: head.i], last)
+    return pruned
 
 
 def _report(model: Any, source: Any) -> str:
