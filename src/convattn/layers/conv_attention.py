@@ -87,7 +87,9 @@ class ConvAttention(nn.Module):
 
         Args:
             x: (N, C, H, W).
-            large_kernel: The shared kernel, (large_kernel_dim, large_kernel_dim, K, K).
+            large_kernel: The shared kernel, (large_kernel_dim, large_kernel_dim, K, K), as
+                :class:`~convattn.layers.LargeKernel` makes it: equal to its flips and rotations, over which
+                its gradient may be averaged.
             average: The features averaged over the image, (N, C, 1, 1), from which the small kernels are
                 predicted; by default that of ``x``.
             residual: Added to the result.
@@ -97,12 +99,16 @@ class ConvAttention(nn.Module):
         """
         attended, others = _split(x, self.large_kernel_dim)
         predictor = self.predictor
-        if average is None and can_fuse(x, predictor, predictor.reduce, predictor.expand):
+        if average is None and can_fuse(predictor, predictor.reduce, predictor.expand):
             weights = predictor.weights
-            attended = predicted_conv_attention(attended, large_kernel, *weights, backend=self.backend)
+            attended = predicted_conv_attention(
+                attended, large_kernel, *weights, symmetric=True, backend=self.backend
+            )
         else:
             dynamic_kernel = _predict(predictor, attended, average)
-            attended = conv_attention(attended, large_kernel, dynamic_kernel, backend=self.backend)
+            attended = conv_attention(
+                attended, large_kernel, dynamic_kernel, symmetric=True, backend=self.backend
+            )
         return convolve(self.project, attended, others, residual=residual)
 
 
@@ -149,7 +155,8 @@ class FactoredConvAttention(nn.Module):
 
 
 def _split(x: Tensor, channels: int) -> tuple[Tensor, Tensor]:
-    return x[:, :channels], x[:, channels:]
+    attended, others = x.split((channels, x.shape[1] - channels), 1)  # its gradient is one concatenation
+    return attended, others
 
 
 def _predict(predictor: KernelPredictor, attended: Tensor, average: Tensor | None) -> Tensor:

@@ -40,7 +40,7 @@ class ConvFFN(nn.Module):
             A tensor shaped like ``x``.
         """
         parts = (self.expand, self.depthwise, self.project)
-        if can_fuse(x, norm, *parts):
+        if can_fuse(norm, *parts):
             weights = FeedForwardWeights(*(tensor for part in parts for tensor in (part.weight, part.bias)))  # type: ignore[arg-type]
             return feed_forward(x, weights, norm=norm_weights(norm))
         return compose(x if norm is None else norm(x), *parts)

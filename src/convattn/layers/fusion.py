@@ -2,8 +2,7 @@
 
 The operators of :mod:`convattn.ops` fuse a convolution with the normalization before it and the addition
 after it. They take tensors, so the modules that own these tensors are not called. Hooks, subclasses and
-replaced modules must still have their effect: then, and whenever gradients are recorded, the modules are
-called one by one.
+replaced modules must still have their effect: then the modules are called one by one.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,7 +10,12 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
+from torch.nn.modules.module import (
+    register_module_forward_hook,
+    register_module_forward_pre_hook,
+    register_module_full_backward_hook,
+    register_module_full_backward_pre_hook,
+)
 from torch.utils.hooks import RemovableHandle
 
 from convattn import ops
@@ -31,7 +35,7 @@ def fusible(module_type: ModuleType) -> ModuleType:
 
 
 class Observable(nn.Module):
-    """A module that remembers whether a forward hook was ever registered on it."""
+    """A module that remembers whether a hook was ever registered on it."""
 
     is_hooked = False
 
@@ -44,6 +48,21 @@ class Observable(nn.Module):
         """As in :class:`torch.nn.Module`."""
         self.is_hooked = True
         return super().register_forward_pre_hook(*args, **kwargs)
+
+    def register_full_backward_hook(self, *args: Any, **kwargs: Any) -> RemovableHandle:
+        """As in :class:`torch.nn.Module`."""
+        self.is_hooked = True
+        return super().register_full_backward_hook(*args, **kwargs)
+
+    def register_full_backward_pre_hook(self, *args: Any, **kwargs: Any) -> RemovableHandle:
+        """As in :class:`torch.nn.Module`."""
+        self.is_hooked = True
+        return super().register_full_backward_pre_hook(*args, **kwargs)
+
+    def register_backward_hook(self, *args: Any, **kwargs: Any) -> RemovableHandle:
+        """As in :class:`torch.nn.Module`."""
+        self.is_hooked = True
+        return super().register_backward_hook(*args, **kwargs)
 
 
 @fusible
@@ -81,28 +100,27 @@ def _hooks_of_all_modules(register: Callable[..., RemovableHandle]) -> Mapping[i
     return {} if hooks is None else hooks
 
 
-_FORWARD_HOOKS = _hooks_of_all_modules(register_module_forward_hook)
-_FORWARD_PRE_HOOKS = _hooks_of_all_modules(register_module_forward_pre_hook)
+_HOOKS = [
+    _hooks_of_all_modules(register)
+    for register in (
+        register_module_forward_hook,
+        register_module_forward_pre_hook,
+        register_module_full_backward_hook,
+        register_module_full_backward_pre_hook,
+    )
+]
 
 
-def can_fuse(x: Tensor, *modules: nn.Module | None) -> bool:
-    """Return whether an operator may apply the weights of modules to a feature map without calling them.
+def can_fuse(*modules: nn.Module | None) -> bool:
+    """Return whether an operator may apply the weights of modules without calling them.
 
-    It may not where one of them has a hook, was replaced or subclassed, or where gradients are recorded,
-    which backward hooks may observe. None stands for no module.
+    It may not where one of them has a hook, was replaced or subclassed. None stands for no module.
     """
-    present = [module for module in modules if module is not None]
-    if _FORWARD_HOOKS or _FORWARD_PRE_HOOKS or not all(map(_is_as_defined, present)):
-        return False
-    return not (torch.is_grad_enabled() and (x.requires_grad or any(map(_learns, present))))
+    return not any(_HOOKS) and all(module is None or _is_as_defined(module) for module in modules)
 
 
 def _is_as_defined(module: nn.Module) -> bool:
     return type(module) in _FUSIBLE and not module.is_hooked and "forward" not in vars(module)
-
-
-def _learns(module: nn.Module) -> bool:
-    return any(parameter.requires_grad for parameter in module.parameters())
 
 
 def norm_weights(norm: nn.Module | None) -> Norm | None:
@@ -127,7 +145,7 @@ def convolve(
         norm: Normalizes ``x`` first.
         residual: Added to the result.
     """
-    if can_fuse(x, convolution, norm):
+    if can_fuse(convolution, norm):
         weights = (convolution.weight, convolution.bias)
         return ops.convolution(x, *weights, other=other, residual=residual, norm=norm_weights(norm))  # type: ignore[arg-type]
     x = x if norm is None else norm(x)

@@ -49,7 +49,7 @@ class WindowAttention(nn.Module):
         Returns:
             A tensor shaped like ``x``.
         """
-        if can_fuse(x, norm, self.qkv):
+        if can_fuse(norm, self.qkv):
             weights = (self.qkv.weight, cast(Tensor, self.qkv.bias), self.bias_table)
             attended = window_self_attention(x, *weights, norm=norm_weights(norm), backend=self.backend)
         else:

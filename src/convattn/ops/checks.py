@@ -79,7 +79,7 @@ def convolution(
     if weight.ndim != 4 or weight.shape[2:] not in ((1, 1), (3, 3)):
         raise ValueError(f"weight must be (out, in, 1, 1) or (out, in, 3, 3), not {tuple(weight.shape)}")
     channels = _channels("x", x)
-    outs, others = _length("bias", bias), 0 if other is None else _channels("other", other)
+    outs, others = _length("bias", bias), other.shape[1] if other is not None and other.ndim == 4 else 0
     _shape("weight", weight, (outs, channels + others, *weight.shape[2:]))
     for name, y, count in (("other", other, others), ("residual", residual, outs)):
         if y is not None:

@@ -19,7 +19,12 @@ __all__ = ["BACKENDS", "conv_attention", "predict_kernel", "predicted_conv_atten
 
 
 def conv_attention(
-    x: Tensor, large_kernel: Tensor, dynamic_kernel: Tensor, *, backend: str | None = None
+    x: Tensor,
+    large_kernel: Tensor,
+    dynamic_kernel: Tensor,
+    *,
+    symmetric: bool = False,
+    backend: str | None = None,
 ) -> Tensor:
     """Convolve with the shared large kernel and with each image's own small kernel, and add.
 
@@ -30,6 +35,8 @@ def conv_attention(
         x: Features, (N, C, H, W), any size from 1×1.
         large_kernel: (C, C, K, K) for a dense or (C, 1, K, K) for a depthwise convolution, K odd.
         dynamic_kernel: One depthwise kernel an image, (N, C, k, k), k odd.
+        symmetric: Says that the large kernel comes from :func:`convattn.layers.mean_over_symmetries`. Its
+            gradient may then be averaged over flips and rotations already, which is six times less work.
         backend: A name in :data:`BACKENDS`; chosen by the operator where it is None.
 
     Returns:
@@ -39,7 +46,7 @@ def conv_attention(
         ValueError: The shapes do not fit together or the backend is unknown.
     """
     checks.conv_attention(x, large_kernel, dynamic_kernel)
-    return BACKENDS.run(backend, x, large_kernel, dynamic_kernel)
+    return BACKENDS.run(backend, x, large_kernel, dynamic_kernel, symmetric)
 
 
 def predict_kernel(
@@ -69,7 +76,11 @@ def predict_kernel(
 
 
 def predicted_conv_attention(
-    x: Tensor, large_kernel: Tensor, *predictor: Tensor, backend: str | None = None
+    x: Tensor,
+    large_kernel: Tensor,
+    *predictor: Tensor,
+    symmetric: bool = False,
+    backend: str | None = None,
 ) -> Tensor:
     """:func:`conv_attention` with the small kernels that :func:`predict_kernel` makes.
 
@@ -77,6 +88,7 @@ def predicted_conv_attention(
         x: (N, C, H, W).
         large_kernel: As :func:`conv_attention` takes it.
         *predictor: The weights that :func:`predict_kernel` takes.
+        symmetric: As :func:`conv_attention` takes it.
         backend: A name in :data:`BACKENDS`; chosen by the operator where it is None.
 
     Returns:
@@ -86,10 +98,10 @@ def predicted_conv_attention(
         ValueError: The shapes do not fit together or the backend is unknown.
     """
     checks.predicted_conv_attention(x, large_kernel, *predictor)
-    return _PREDICTED_BACKENDS.run(backend, x, large_kernel, *predictor)
+    return _PREDICTED_BACKENDS.run(backend, x, large_kernel, *predictor, symmetric)
 
 
-def _reference(x: Tensor, large_kernel: Tensor, dynamic_kernel: Tensor) -> Tensor:
+def _reference(x: Tensor, large_kernel: Tensor, dynamic_kernel: Tensor, symmetric: bool) -> Tensor:
     """The definition, image by image."""
     size = dynamic_kernel.shape[-1]
     images = [
@@ -100,7 +112,7 @@ def _reference(x: Tensor, large_kernel: Tensor, dynamic_kernel: Tensor) -> Tenso
     return torch.cat(images)
 
 
-def _grouped(x: Tensor, large_kernel: Tensor, dynamic_kernel: Tensor) -> Tensor:
+def _grouped(x: Tensor, large_kernel: Tensor, dynamic_kernel: Tensor, symmetric: bool) -> Tensor:
     """The small convolutions of a whole batch as groups of one convolution."""
     size = dynamic_kernel.shape[-1]
     kernels = dynamic_kernel.flatten(0, 1)[:, None]
@@ -108,7 +120,7 @@ def _grouped(x: Tensor, large_kernel: Tensor, dynamic_kernel: Tensor) -> Tensor:
     return _large(x, large_kernel) + dynamic.view(x.shape)
 
 
-def _shifted(x: Tensor, large_kernel: Tensor, dynamic_kernel: Tensor) -> Tensor:
+def _shifted(x: Tensor, large_kernel: Tensor, dynamic_kernel: Tensor, symmetric: bool) -> Tensor:
     """The small convolution as a sum of shifted products: exports with every size and batch dynamic."""
     size, (height, width) = dynamic_kernel.shape[-1], x.shape[2:]
     padded = F.pad(x, (size // 2,) * 4)
@@ -125,28 +137,48 @@ def _large(x: Tensor, large_kernel: Tensor) -> Tensor:
     return F.conv2d(x, large_kernel, padding=large_kernel.shape[-1] // 2, groups=groups)
 
 
-def _predict(x: Tensor, large_kernel: Tensor, *predictor: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    return x, large_kernel, predict_kernel(x, *predictor)
+def _predict(
+    x: Tensor, large_kernel: Tensor, *predictor_and_symmetric: Any
+) -> tuple[Tensor, Tensor, Tensor, bool]:
+    *predictor, symmetric = predictor_and_symmetric
+    return x, large_kernel, predict_kernel(x, *predictor), symmetric
+
+
+def _predicted_by_kernels(*args: Any) -> Tensor:
+    return _predicted_cpu(*args[:-1])
 
 
 def _exports(*args: Any) -> bool:
     return is_exporting()
 
 
+def _is_dense(x: Tensor, large_kernel: Tensor) -> bool:
+    return large_kernel.shape[1] == x.shape[1]
+
+
+def _has_gradient(x: Tensor, large_kernel: Tensor, dynamic_kernel: Tensor, symmetric: bool) -> bool:
+    return _is_dense(x, large_kernel) and (symmetric or not large_kernel.requires_grad)
+
+
+def _suits_kernels(*args: Any) -> bool:
+    has_gradient = _has_gradient(*args)
+    return cpu.is_supported(*args) if has_gradient else cpu.is_supported_for_inference(*args)
+
+
+_cpu = cpu.register(
+    cpu.conv_attention, _grouped, gradient=cpu.gradients.conv_attention, has_gradient=_has_gradient
+)
+_predicted_cpu = cpu.register(cpu.predicted_conv_attention, lambda *args: _grouped(*_predict(*args, False)))
+
 # Groups that depend on the batch cannot be exported; they are the fastest of torch's own operations.
 BACKENDS = Backends(
     Backend("reference", _reference),
     Backend("shifted", _shifted, is_best=_exports),
-    Backend("cpu", cpu.register(cpu.conv_attention, fallback=_grouped), is_best=cpu.is_supported),
+    Backend("cpu", _cpu, is_best=_suits_kernels),
     Backend("grouped", _grouped),
     default=_grouped,
 )
 
 _PREDICTED_BACKENDS = BACKENDS.after(
-    _predict,
-    Backend(
-        "cpu",
-        cpu.register(cpu.predicted_conv_attention, fallback=lambda *args: _grouped(*_predict(*args))),
-        is_best=cpu.is_supported,
-    ),
+    _predict, Backend("cpu", _predicted_by_kernels, is_best=cpu.is_supported_for_inference)
 )

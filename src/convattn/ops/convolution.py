@@ -64,11 +64,25 @@ def _channels(x: Tensor, weight: Tensor, *_: Any) -> int:
     return weight.shape[0]
 
 
-_cpu = cpu.register(cpu.convolution, fallback=_reference, channels=_channels)
+def _has_gradient(x: Tensor, weight: Tensor, bias: Tensor, other: Tensor | None, *_: Any) -> bool:
+    return other is None or weight.shape[-1] == 1
+
+
+def _suits_kernels(*args: Any) -> bool:
+    return cpu.is_supported(*args) if _has_gradient(*args) else cpu.is_supported_for_inference(*args)
+
+
+_cpu = cpu.register(
+    cpu.convolution,
+    _reference,
+    channels=_channels,
+    gradient=cpu.gradients.convolution,
+    has_gradient=_has_gradient,
+)
 
 BACKENDS = Backends(
     Backend("reference", _reference),
-    Backend("cpu", _cpu, is_best=cpu.is_supported),
+    Backend("cpu", _cpu, is_best=_suits_kernels),
     default=_reference,
     channels=_channels,
 )

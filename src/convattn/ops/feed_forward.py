@@ -79,8 +79,10 @@ def _reference(x: Tensor, *args: Any) -> Tensor:
     )
 
 
+_cpu = cpu.register(cpu.feed_forward, _reference, gradient=cpu.gradients.feed_forward)
+
 BACKENDS = Backends(
     Backend("reference", _reference),
-    Backend("cpu", cpu.register(cpu.feed_forward, fallback=_reference), is_best=cpu.is_supported),
+    Backend("cpu", _cpu, is_best=cpu.is_supported),
     default=_reference,
 )

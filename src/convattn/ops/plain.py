@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 
-__all__ = ["are_plain", "is_forward_mode"]
+__all__ = ["are_plain", "is_forward_mode", "is_transformed"]
 
 
 def are_plain(tensors: Iterable[Tensor]) -> bool:
@@ -18,12 +18,18 @@ def are_plain(tensors: Iterable[Tensor]) -> bool:
     """
     if torch.compiler.is_compiling():
         return all(_is_dense(x) for x in tensors)
-    return not _is_transformed() and all(_is_dense(x) and not _is_lazy(x) for x in tensors)
+    special = is_transformed() or torch._C._len_torch_dispatch_stack() > 0
+    return not special and all(_is_dense(x) and not _is_lazy(x) for x in tensors)
 
 
 def is_forward_mode() -> bool:
     """Whether tangents are computed along, as in ``torch.func.jvp``."""
     return forward_ad._current_level >= 0
+
+
+def is_transformed() -> bool:
+    """Whether the running code is in one of functorch's transforms, or in forward mode."""
+    return is_forward_mode() or torch._C._functorch.peek_interpreter_stack() is not None
 
 
 def _is_dense(x: Tensor) -> bool:
@@ -32,11 +38,3 @@ def _is_dense(x: Tensor) -> bool:
 
 def _is_lazy(x: Tensor) -> bool:
     return x.is_neg() or x._is_zerotensor()
-
-
-def _is_transformed() -> bool:
-    return (
-        is_forward_mode()
-        or torch._C._functorch.peek_interpreter_stack() is not None
-        or torch._C._len_torch_dispatch_stack() > 0
-    )

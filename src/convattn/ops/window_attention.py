@@ -178,23 +178,20 @@ def _project(
 
 
 _by_sdpa = _by_windows(_sdpa)
+_cpu = cpu.register(cpu.window_attention, _by_sdpa)
+_self_cpu = cpu.register(
+    cpu.window_self_attention,
+    lambda *args: _by_sdpa(*_project(*args, backend="reference")),
+    gradient=cpu.gradients.window_self_attention,
+)
 
 BACKENDS = Backends(
     Backend("sdpa", _by_sdpa, is_best=_is_exported),
-    Backend("cpu", cpu.register(cpu.window_attention, fallback=_by_sdpa), is_best=cpu.is_supported),
+    Backend("cpu", _cpu, is_best=cpu.is_supported_for_inference),
     Backend("flex", _by_windows(_flex), is_best=_suits_flex),
     Backend("triton", triton.window_attention_or(_by_sdpa)),
     Backend("reference", _by_windows(_reference), is_best=_suits_reference),
     default=_by_sdpa,
 )
 
-_SELF_BACKENDS = BACKENDS.after(
-    _project,
-    Backend(
-        "cpu",
-        cpu.register(
-            cpu.window_self_attention, fallback=lambda *args: _by_sdpa(*_project(*args, backend="reference"))
-        ),
-        is_best=cpu.is_supported,
-    ),
-)
+_SELF_BACKENDS = BACKENDS.after(_project, Backend("cpu", _self_cpu, is_best=cpu.is_supported))

@@ -1,5 +1,6 @@
-"""The operators by compiled kernels, for inference on a CPU in float32 and bfloat16."""
+"""The operators by compiled kernels, on a CPU in float32 and bfloat16."""
 
+from convattn.ops.cpu import gradients
 from convattn.ops.cpu.operators import (
     conv_attention,
     convolution,
@@ -8,15 +9,23 @@ from convattn.ops.cpu.operators import (
     window_attention,
     window_self_attention,
 )
-from convattn.ops.cpu.registration import disabled, is_available, is_supported, register
+from convattn.ops.cpu.registration import (
+    disabled,
+    is_available,
+    is_supported,
+    is_supported_for_inference,
+    register,
+)
 
 __all__ = [
     "conv_attention",
     "convolution",
     "disabled",
     "feed_forward",
+    "gradients",
     "is_available",
     "is_supported",
+    "is_supported_for_inference",
     "predicted_conv_attention",
     "register",
     "window_attention",

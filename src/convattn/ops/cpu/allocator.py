@@ -2,7 +2,7 @@
 
 A C library gives a large block back to the system as soon as it is freed, and the system clears each page of
 the next: at 1024×1024 pixels this took half the time of a network. Here freed blocks wait for the next map,
-as many bytes as are in use; what was in use last waits for the next call.
+as many bytes as are in use, and a reserve for the next call or the next training step.
 """
 
 import math
@@ -40,7 +40,7 @@ class Pool:
     """Blocks of memory that tensors borrow for as long as they live. All methods are thread-safe.
 
     Args:
-        reserve: Bytes that may wait for the next tensor while none is in use; otherwise as many as are.
+        reserve: Bytes that may always wait for the next tensor; more may where more are in use.
 
     Attributes:
         used: Bytes lent to tensors.
@@ -90,7 +90,7 @@ class Pool:
                     block = self._returned.popleft()
                     self.used -= len(block)
                     self.free.append(block)
-                while sum(map(len, self.free)) > (self.used or self.reserve):
+                while sum(map(len, self.free)) > max(self.used, self.reserve):
                     del self.free[0]
             finally:
                 self._lock.release()

@@ -3,17 +3,22 @@
 import ctypes
 import warnings
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 __all__ = [
     "ConvAttention",
+    "ConvAttentionGradient",
     "Convolution",
+    "ConvolutionGradient",
     "FeedForward",
+    "FeedForwardGradient",
     "Map",
     "Norm",
     "WindowAttention",
+    "WindowAttentionGradient",
     "library",
     "run",
 ]
@@ -54,62 +59,116 @@ class Norm(ctypes.Structure):
     tensors: tuple[Tensor, ...] = ()
 
 
+def _maps(*names: str) -> tuple[tuple[str, Any], ...]:
+    return tuple((name, Map) for name in names)
+
+
+def _pointers(*names: str) -> tuple[tuple[str, Any], ...]:
+    return tuple((name, ctypes.c_void_p) for name in names)
+
+
+def _sizes(*names: str) -> tuple[tuple[str, Any], ...]:
+    return tuple((name, ctypes.c_int64) for name in names)
+
+
+_LAYERS = ("expand_weight", "expand_bias", "depthwise_weight", "depthwise_bias", "project_weight")
+_PREDICTOR = ("reduce_weight", "reduce_bias", "expand_weight", "expand_bias")
+_CHANNELS = ("images", "channels", "other_channels", "out_channels", "height", "width")
+_WINDOWS = ("images", "heads", "head_dim", "height", "width", "window")
+
+
 class ConvAttention(ctypes.Structure):
-    """Mirrors the structure of this name in kernels/problems.h."""
+    """Mirrors the structure of this name in kernels/problems.h, as all that follow."""
 
     _fields_ = (
-        *((name, Map) for name in ("x", "out")),
-        *((name, ctypes.c_void_p) for name in ("large_kernel", "dynamic_kernel")),
-        *(
-            (f"{layer}_{name}", ctypes.c_void_p)
-            for layer in ("reduce", "expand")
-            for name in ("weight", "bias")
-        ),
-        *(
-            (name, ctypes.c_int64)
-            for name in ("images", "channels", "height", "width", "size", "dynamic_size", "hidden")
-        ),
+        *_maps("x", "out"),
+        *_pointers("large_kernel", "dynamic_kernel", *_PREDICTOR),
+        *_sizes("images", "channels", "height", "width", "size", "dynamic_size", "hidden"),
     )
 
 
 class Convolution(ctypes.Structure):
-    """Mirrors the structure of this name in kernels/problems.h."""
+    """A 1×1 or 3×3 convolution."""
 
     _fields_ = (
-        *((name, Map) for name in ("x", "other", "residual", "out")),
+        *_maps("x", "other", "residual", "out"),
         ("norm", Norm),
-        *((name, ctypes.c_void_p) for name in ("weight", "bias")),
-        *(
-            (name, ctypes.c_int64)
-            for name in ("images", "channels", "other_channels", "out_channels", "height", "width")
-        ),
+        *_pointers("weight", "bias"),
+        *_sizes(*_CHANNELS),
     )
 
 
 class FeedForward(ctypes.Structure):
-    """Mirrors the structure of this name in kernels/problems.h."""
+    """The feed-forward network."""
 
     _fields_ = (
-        *((name, Map) for name in ("x", "out")),
+        *_maps("x", "out"),
         ("norm", Norm),
-        *(
-            (f"{layer}_{name}", ctypes.c_void_p)
-            for layer in ("expand", "depthwise", "project")
-            for name in ("weight", "bias")
-        ),
-        *((name, ctypes.c_int64) for name in ("images", "channels", "height", "width", "hidden")),
+        *_pointers(*_LAYERS, "project_bias"),
+        *_sizes("images", "channels", "height", "width", "hidden"),
     )
 
 
 class WindowAttention(ctypes.Structure):
-    """Mirrors the structure of this name in kernels/problems.h."""
+    """Window attention, and self-attention where there is an x."""
 
     _fields_ = (
-        *((name, Map) for name in ("x", "q", "k", "v", "out")),
+        *_maps("x", "q", "k", "v", "out"),
         ("norm", Norm),
-        *((name, ctypes.c_void_p) for name in ("weight", "bias", "table")),
-        *((name, ctypes.c_int64) for name in ("images", "heads", "head_dim", "height", "width", "window")),
+        *_pointers("weight", "bias", "table"),
+        *_sizes(*_WINDOWS),
     )
+
+
+class ConvAttentionGradient(ctypes.Structure):
+    """Of both kernels."""
+
+    _fields_ = (("forward", ConvAttention), *_pointers("sums"))
+
+
+class ConvolutionGradient(ctypes.Structure):
+    """Of 1×1 convolutions, and of the parameters of 3×3 convolutions."""
+
+    _fields_ = (
+        *_maps("x", "other", "grad", "x_grad", "other_grad"),
+        ("norm", Norm),
+        *_pointers("weight", "sums"),
+        *_sizes(*_CHANNELS),
+    )
+
+
+class FeedForwardGradient(ctypes.Structure):
+    """Of the features and all parameters."""
+
+    _fields_ = (
+        *_maps("x", "grad", "x_grad"),
+        ("norm", Norm),
+        *_pointers(*_LAYERS, "sums"),
+        *_sizes("images", "channels", "height", "width", "hidden"),
+    )
+
+
+class WindowAttentionGradient(ctypes.Structure):
+    """Of window self-attention in whole windows."""
+
+    _fields_ = (
+        *_maps("x", "grad", "x_grad"),
+        ("norm", Norm),
+        *_pointers("weight", "bias", "table", "sums"),
+        *_sizes(*_WINDOWS),
+    )
+
+
+_STRUCTURES = (
+    ConvAttention,
+    Convolution,
+    FeedForward,
+    WindowAttention,
+    ConvAttentionGradient,
+    ConvolutionGradient,
+    FeedForwardGradient,
+    WindowAttentionGradient,
+)
 
 
 def run(kernel: str, problem: ctypes.Structure, dtype: torch.dtype) -> bool:
@@ -129,7 +188,7 @@ def run(kernel: str, problem: ctypes.Structure, dtype: torch.dtype) -> bool:
 
 
 _DONE, _NO_MEMORY = 0, 1
-_INTERFACE = 7  # as in kernels/problems.h
+_INTERFACE = 8  # as in kernels/problems.h
 
 
 def _load(folder: Path) -> ctypes.CDLL | None:
@@ -143,7 +202,7 @@ def _load(folder: Path) -> ctypes.CDLL | None:
     if interface is None or interface() != _INTERFACE:
         _warn("those here belong to another version of it: rebuild them by installing it again")
         return None
-    for structure in (ConvAttention, Convolution, FeedForward, WindowAttention):
+    for structure in _STRUCTURES:
         if loaded.convattn_size_of(structure.__name__.encode()) != ctypes.sizeof(structure):
             _warn(f"{structure.__name__} has another size here: rebuild them by installing it again")
             return None

@@ -11,16 +11,18 @@ from convattn.ops.cpu.library import ConvAttention, Convolution, FeedForward, Ma
 from convattn.ops.relative_bias import window_size
 
 __all__ = [
+    "channels_last",
     "conv_attention",
     "convolution",
     "feed_forward",
+    "pixels_together",
     "predicted_conv_attention",
     "window_attention",
     "window_self_attention",
 ]
 
 
-def conv_attention(x: Tensor, large_kernel: Tensor, dynamic_kernel: Tensor) -> Tensor | None:
+def conv_attention(x: Tensor, large_kernel: Tensor, dynamic_kernel: Tensor, symmetric: bool) -> Tensor | None:
     """As the operator, for a dense kernel that is equal to all its flips and rotations."""
     kernels = dict(large_kernel=large_kernel, dynamic_kernel=dynamic_kernel)
     return _conv_attention(x, kernels, dynamic_size=dynamic_kernel.shape[-1])
@@ -45,7 +47,7 @@ def _conv_attention(x: Tensor, weights: dict[str, Tensor], **sizes: int) -> Tens
     if weights["large_kernel"].shape[1] != x.shape[1]:
         return None
     weights = {name: weight.contiguous() for name, weight in weights.items()}
-    x = _pixels_together(x)
+    x = pixels_together(x)
     out = allocator.empty(x.shape, x.dtype)
     sizes |= dict(zip(("images", "channels", "height", "width"), x.shape, strict=True))
     pointers = {name: weight.data_ptr() for name, weight in weights.items()}
@@ -68,8 +70,8 @@ def convolution(
     kernel = {1: "pointwise", 3: "convolution"}[weight.shape[-1]]
     if kernel == "convolution" and other is not None:
         return None
-    weight, bias, x = weight.contiguous(), bias.contiguous(), _pixels_together(x)
-    other, residual = (None if y is None else _pixels_together(y) for y in (other, residual))
+    weight, bias, x = weight.contiguous(), bias.contiguous(), pixels_together(x)
+    other, residual = (None if y is None else pixels_together(y) for y in (other, residual))
     (images, channels, height, width), outs = x.shape, len(bias)
     out = allocator.empty((images, outs, height, width), x.dtype)
     norm = Norm.of(norm_weight, norm_bias, epsilon)
@@ -95,7 +97,7 @@ def feed_forward(
     """As the function; hidden channels stay in the cache."""
     parameters = (expand_weight, expand_bias, depthwise_weight, depthwise_bias, project_weight, project_bias)
     weights = [parameter.contiguous() for parameter in parameters]
-    x = _pixels_together(x)
+    x = pixels_together(x)
     out = allocator.empty(x.shape, x.dtype)
     norm = Norm.of(norm_weight, norm_bias, epsilon)
     pointers = (weight.data_ptr() for weight in weights)
@@ -106,7 +108,7 @@ def feed_forward(
 
 def window_attention(q: Tensor, k: Tensor, v: Tensor, relative_position_bias: Tensor) -> Tensor:
     """As the operator; memory grows with the map only."""
-    q, k, v = map(_pixels_together, (q, k, v))
+    q, k, v = map(pixels_together, (q, k, v))
     return _window_attention(relative_position_bias, q=q, k=k, v=v)
 
 
@@ -123,7 +125,7 @@ def window_self_attention(
     weight, bias = weight.contiguous(), bias.contiguous()
     norm = Norm.of(norm_weight, norm_bias, epsilon)
     projection = dict(norm=norm, weight=weight.data_ptr(), bias=bias.data_ptr())
-    return _window_attention(relative_position_bias, x=_pixels_together(x), **projection)
+    return _window_attention(relative_position_bias, x=pixels_together(x), **projection)
 
 
 def _window_attention(table: Tensor, **given: Any) -> Tensor:
@@ -140,10 +142,11 @@ def _window_attention(table: Tensor, **given: Any) -> Tensor:
     return out
 
 
-def _pixels_together(x: Tensor) -> Tensor:
-    """With the channels of a pixel side by side, copied where they are not."""
-    return x if x.stride(1) == 1 else _channels_last(x)
+def pixels_together(x: Tensor) -> Tensor:
+    """The map with the channels of a pixel side by side, copied where they are not."""
+    return x if x.stride(1) == 1 else channels_last(x)
 
 
-def _channels_last(x: Tensor) -> Tensor:
+def channels_last(x: Tensor) -> Tensor:
+    """The map in channels-last memory."""
     return x.contiguous(memory_format=torch.channels_last)

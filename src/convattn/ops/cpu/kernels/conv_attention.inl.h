@@ -10,7 +10,7 @@
 #include "pixels.inl.h"
 #endif
 
-template <class Number>
+template <class Number, class O = Operand<Number>>
 class ConvAttentionKernel {
  public:
   ConvAttentionKernel(const ConvAttention<Number>& problem, int threads)
@@ -39,9 +39,7 @@ class ConvAttentionKernel {
     rows.convolve(band * height_, std::min(p_.height, (band + 1) * height_));
   }
 
- private:
-  using O = Operand<Number>;
-
+ protected:
   // Pixels, whose surroundings stay in the cache from one row to the next.
   static constexpr int64_t TILE = 64, HEIGHT = 32;
 
@@ -118,11 +116,9 @@ class ConvAttentionKernel {
     }
 
     void convolve(int64_t top, int64_t bottom) {
-      for (int64_t y = top - a.reach_; y < top + a.reach_; ++y) read(y);
+      begin(top);
       for (int64_t y = top; y < bottom; ++y) {
-        read(y + a.reach_);
-        copy(row(y), span * width, folded + 0);
-        for (int64_t dy = 1; dy <= a.radius_; ++dy) add_rows(row(y - dy), row(y + dy), folded + dy * span * width);
+        advance(y);
         for (int64_t x = 0; x < pixels; x += PIXELS) {
           apply_dynamic(y, x);
           apply_large(x);
@@ -130,6 +126,17 @@ class ConvAttentionKernel {
             copy(sums + p * width, a.p_.channels, a.p_.out.at(image, 0, y, left + x + p));
         }
       }
+    }
+
+    void begin(int64_t top) const {
+      for (int64_t y = top - a.reach_; y < top + a.reach_; ++y) read(y);
+    }
+
+    // To a row, after the one before it: its surroundings are read, and mirrored rows added.
+    void advance(int64_t y) const {
+      read(y + a.reach_);
+      copy(row(y), span * width, folded + 0);
+      for (int64_t dy = 1; dy <= a.radius_; ++dy) add_rows(row(y - dy), row(y + dy), folded + dy * span * width);
     }
 
     float* row(int64_t y) const {
@@ -170,8 +177,13 @@ class ConvAttentionKernel {
       }
     }
 
-    // Tap (dy, dx) of the octant stands for (±dy, ±dx) and (±dx, ±dy).
     void apply_large(int64_t x) {
+      add_mirrored_taps(x);
+      multiply<O>(PIXELS, products, a.stride_, a.matrix_.depth, a.matrix_.from(0), width, sums, width, sums, width);
+    }
+
+    // Tap (dy, dx) of the octant stands for (±dy, ±dx) and (±dx, ±dy).
+    void add_mirrored_taps(int64_t x) {
       O* to = products;
       for (int64_t dy = 0; dy <= a.radius_; ++dy)
         for (int64_t dx = 0; dx <= dy; ++dx, to += a.depth_) {
@@ -181,7 +193,6 @@ class ConvAttentionKernel {
             dx ? add_mirrored<true, false>(dy, dx, x, to) : add_mirrored<false, false>(dy, dx, x, to);
           }
         }
-      multiply<O>(PIXELS, products, a.stride_, a.matrix_.depth, a.matrix_.from(0), width, sums, width, sums, width);
     }
 
     // What is too much after the last channel is overwritten by the next tap, or lies before the next pixel.

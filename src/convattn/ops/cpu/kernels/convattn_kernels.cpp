@@ -30,6 +30,11 @@ struct Kernels {
   void (*feed_forward)(const FeedForward<Number>&, int threads);
   void (*pointwise)(const Convolution<Number>&, int threads);
   void (*window_attention)(const WindowAttention<Number>&, int threads);
+  void (*conv_attention_gradient)(const ConvAttentionGradient<Number>&, int threads);
+  void (*convolution_gradient)(const ConvolutionGradient<Number>&, int threads);
+  void (*feed_forward_gradient)(const FeedForwardGradient<Number>&, int threads);
+  void (*pointwise_gradient)(const ConvolutionGradient<Number>&, int threads);
+  void (*window_attention_gradient)(const WindowAttentionGradient<Number>&, int threads);
 };
 
 }  // namespace convattn
@@ -155,6 +160,10 @@ int64_t convattn_size_of(const char* name) {
       {"Convolution", sizeof(Convolution<float>)},
       {"FeedForward", sizeof(FeedForward<float>)},
       {"WindowAttention", sizeof(WindowAttention<float>)},
+      {"ConvAttentionGradient", sizeof(ConvAttentionGradient<float>)},
+      {"ConvolutionGradient", sizeof(ConvolutionGradient<float>)},
+      {"FeedForwardGradient", sizeof(FeedForwardGradient<float>)},
+      {"WindowAttentionGradient", sizeof(WindowAttentionGradient<float>)},
   };
   for (const auto& [known, size] : sizes)
     if (std::strcmp(name, known) == 0) return static_cast<int64_t>(size);
@@ -187,5 +196,10 @@ CONVATTN_EXPORT_BOTH(convolution, Convolution)
 CONVATTN_EXPORT_BOTH(feed_forward, FeedForward)
 CONVATTN_EXPORT_BOTH(pointwise, Convolution)
 CONVATTN_EXPORT_BOTH(window_attention, WindowAttention)
+CONVATTN_EXPORT_BOTH(conv_attention_gradient, ConvAttentionGradient)
+CONVATTN_EXPORT_BOTH(convolution_gradient, ConvolutionGradient)
+CONVATTN_EXPORT_BOTH(feed_forward_gradient, FeedForwardGradient)
+CONVATTN_EXPORT_BOTH(pointwise_gradient, ConvolutionGradient)
+CONVATTN_EXPORT_BOTH(window_attention_gradient, WindowAttentionGradient)
 }
 #pragma GCC visibility pop

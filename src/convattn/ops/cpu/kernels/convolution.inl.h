@@ -10,7 +10,7 @@
 #include "pixels.inl.h"
 #endif
 
-template <class Number>
+template <class Number, class O = Operand<Number>>
 class ConvolutionKernel {
  public:
   ConvolutionKernel(const Convolution<Number>& problem, int threads)
@@ -35,9 +35,7 @@ class ConvolutionKernel {
     band.run(top, std::min(p_.height, top + height_));
   }
 
- private:
-  using O = Operand<Number>;
-
+ protected:
   static constexpr int64_t HEIGHT = 256;  // of a band, whose neighboring rows are read twice
   static constexpr int64_t SQUARES = 32;  // transformed at a time, so that they stay in the cache
   static constexpr int POINTS = 16;       // at which the polynomials of a square are multiplied

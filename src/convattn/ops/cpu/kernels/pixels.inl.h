@@ -46,14 +46,12 @@ class Reader {
     Vector sum = {}, square = {};
     for (int64_t c = 0; c < padded_; c += LANES) sum += load(scratch + c);
     const float mean = sum_of(sum) / channels_;
-    for (int64_t c = 0; c < padded_; c += LANES) {
-      const Vector centerd = load(scratch + c) - mean;
-      square += centerd * centerd;
-    }
-    const float padding = (padded_ - channels_) * mean * mean;  // whose zeros were counted too
-    const float factor = 1 / std::sqrt((sum_of(square) - padding) / channels_ + epsilon_);
+    for (int64_t c = 0; c < padded_; c += LANES) store(scratch + c, load(scratch + c) - mean);
+    for (int64_t c = channels_; c < padded_; ++c) scratch[c] = 0;
+    for (int64_t c = 0; c < padded_; c += LANES) square += load(scratch + c) * load(scratch + c);
+    const float factor = 1 / std::sqrt(sum_of(square) / channels_ + epsilon_);
     for (int64_t c = 0; c < padded_; c += LANES)
-      store(scratch + c, (load(scratch + c) - mean) * factor * load(weight_ + c) + load(bias_ + c));
+      store(scratch + c, load(scratch + c) * factor * load(weight_ + c) + load(bias_ + c));
     copy(scratch, channels_, to);
   }
 

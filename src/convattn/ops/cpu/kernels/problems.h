@@ -9,7 +9,7 @@
 namespace convattn {
 
 // To be raised with every change to the structures or functions of the C interface, here and in library.py.
-static constexpr int INTERFACE = 7;
+static constexpr int INTERFACE = 8;
 
 // The upper half of a float.
 struct BFloat16 {
@@ -105,6 +105,46 @@ struct Convolution {
   Norm<Number> norm;                    // of x
   const Number *weight, *bias;          // (out_channels, channels + other_channels, size, size), contiguous
   int64_t images, channels, other_channels, out_channels, height, width;
+};
+
+// Gradients of the operators above, named after them. ``grad`` is that of the result and ``x_grad`` that of x, which
+// is not computed where it has no memory. Gradients of parameters lie one after the other in ``sums``, each in the
+// order of the parameter: those of the structure's members from left to right, then weight and bias of the norm.
+
+template <class Number>
+struct FeedForwardGradient {
+  Map<Number> x, grad, x_grad;
+  Norm<Number> norm;
+  const Number *expand_weight, *expand_bias, *depthwise_weight, *depthwise_bias, *project_weight;
+  float* sums;  // of the five and of project_bias
+  int64_t images, channels, height, width, hidden;
+};
+
+// Of a large kernel that has every symmetry, averaged over them; the gradient of x is a convolutional attention.
+template <class Number>
+struct ConvAttentionGradient {
+  ConvAttention<Number> forward;  // of which x, out as the gradient of the result, and sizes are read
+  float* sums;                    // of large_kernel and dynamic_kernel
+};
+
+// For 3×3 kernels only parameters' gradients, and x_grad is read: it holds those of the normalized x.
+template <class Number>
+struct ConvolutionGradient {
+  Map<Number> x, other, grad, x_grad, other_grad;
+  Norm<Number> norm;
+  const Number* weight;
+  float* sums;  // of weight and bias
+  int64_t images, channels, other_channels, out_channels, height, width;
+};
+
+// Of whole windows: the height and width are multiples of the window's.
+template <class Number>
+struct WindowAttentionGradient {
+  Map<Number> x, grad, x_grad;
+  Norm<Number> norm;
+  const Number *weight, *bias, *table;
+  float* sums;  // of the three
+  int64_t images, heads, head_dim, height, width, window;
 };
 
 // Memory on a border of cache lines, not initialised.

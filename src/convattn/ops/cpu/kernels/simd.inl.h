@@ -139,9 +139,8 @@ CONVATTN_INLINE Vector exp2(Vector x) {
 // 2^−126 where x is less than −126. The order of the arguments keeps NaN.
 CONVATTN_INLINE Vector at_least_smallest_exponent(Vector x) { return max(splat(-126.0f), x); }
 
-// x Φ(x) = max(x, 0) − |x| Φ(−|x|), with an error below 2e-6.
-CONVATTN_INLINE Vector gelu(Vector x) {
-  const Vector z = (Vector)((Integers)x & 0x7fffffff);
+// Φ(−z), where z = |x|.
+CONVATTN_INLINE Vector gelu_tail(Vector x, Vector z) {
 #if CONVATTN_LANES == 16
   const Vector last = splat(GeluTable::SIZE - 1), shift = splat(12582912.0f);  // rounds, as in exp2
   const Vector scaled = z * GELU_STEPS, t = scaled < last ? scaled : last;
@@ -154,7 +153,7 @@ CONVATTN_INLINE Vector gelu(Vector x) {
     coefficient[i] =
         (Vector)_mm512_permutex2var_ps((__m512)load(table), (__m512i)shifted, (__m512)load(table + LANES));
   }
-  const Vector tail = ((coefficient[3] * f + coefficient[2]) * f + coefficient[1]) * f + coefficient[0];
+  return ((coefficient[3] * f + coefficient[2]) * f + coefficient[1]) * f + coefficient[0];
 #else
   // Φ(−z) exp(z²/2) is smooth.
   const Vector t = (z > 5.0f ? splat(5.0f) : z) * 0.4f - 1.0f;  // [0, 5] to [−1, 1]; beyond, exp leaves nothing
@@ -167,7 +166,12 @@ CONVATTN_INLINE Vector gelu(Vector x) {
   p = p * t + 0.0859411135f;
   p = p * t - 0.114053592f;
   p = p * t + 0.14132306f;
-  const Vector tail = p * exp2<float>(at_least_smallest_exponent(x * x * -0.721347520f));
+  return p * exp2<float>(at_least_smallest_exponent(x * x * -0.721347520f));
 #endif
-  return max(x, Vector{}) - z * tail;
+}
+
+// x Φ(x) = max(x, 0) − |x| Φ(−|x|), with an error below 2e-6.
+CONVATTN_INLINE Vector gelu(Vector x) {
+  const Vector z = (Vector)((Integers)x & 0x7fffffff);
+  return max(x, Vector{}) - z * gelu_tail(x, z);
 }

@@ -1,0 +1,183 @@
+"""Gradients of the operators by compiled kernels.
+
+Each function takes the arguments of the kernel of its name in :mod:`convattn.ops.cpu.operators`, the
+gradient of the result, and for each tensor among the arguments whether its gradient is wanted. It returns the
+gradients of these tensors, in contiguous or channels-last memory; an empty tensor stands for one that is not
+computed.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from convattn.ops.cpu import allocator, operators
+from convattn.ops.cpu.library import (
+    ConvAttention,
+    ConvAttentionGradient,
+    ConvolutionGradient,
+    FeedForwardGradient,
+    Map,
+    Norm,
+    WindowAttentionGradient,
+    run,
+)
+from convattn.ops.cpu.operators import channels_last, pixels_together
+from convattn.ops.padding import fold_reflection, reflect_pad
+from convattn.ops.relative_bias import window_size
+
+__all__ = ["conv_attention", "convolution", "feed_forward", "window_self_attention"]
+
+
+def conv_attention(
+    x: Tensor,
+    large_kernel: Tensor,
+    dynamic_kernel: Tensor,
+    symmetric: bool,
+    grad: Tensor,
+    wanted: Sequence[bool],
+) -> list[Tensor]:
+    """Of a large kernel that has every symmetry; its gradient is averaged over them."""
+    x, grad = pixels_together(x), pixels_together(grad)
+    x_grad = grad.new_empty(0)
+    if wanted[0]:
+        turned = large_kernel.transpose(0, 1), dynamic_kernel.flip(2, 3)
+        mirrored = operators.conv_attention(grad, *turned, symmetric)
+        x_grad = mirrored if mirrored is not None else grad.new_empty(0)
+    sums = _Sums(large_kernel, dynamic_kernel)
+    large_kernel, dynamic_kernel = large_kernel.contiguous(), dynamic_kernel.contiguous()
+    forward = ConvAttention(
+        x=Map.of(x),
+        out=Map.of(grad),
+        large_kernel=large_kernel.data_ptr(),
+        dynamic_kernel=dynamic_kernel.data_ptr(),
+        **dict(zip(("images", "channels", "height", "width"), x.shape, strict=True)),
+        size=large_kernel.shape[-1],
+        dynamic_size=dynamic_kernel.shape[-1],
+    )
+    run("conv_attention_gradient", ConvAttentionGradient(forward, sums.pointer), x.dtype)
+    return [x_grad, *sums.gradients()]
+
+
+def convolution(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    other: Tensor | None,
+    residual: Tensor | None,
+    norm_weight: Tensor | None,
+    norm_bias: Tensor | None,
+    epsilon: float,
+    grad: Tensor,
+    wanted: Sequence[bool],
+) -> list[Tensor]:
+    """Of all but the residual, whose gradient is that of the result."""
+    pointwise, norm = weight.shape[-1] == 1, Norm.of(norm_weight, norm_bias, epsilon)
+    x, grad, weight = pixels_together(x), pixels_together(grad), weight.contiguous()
+    other = None if other is None else pixels_together(other)
+    if pointwise:
+        x_grad = _empty_like(x) if wanted[0] else None
+    else:
+        x_grad = _through_3x3(grad, weight) if wanted[0] or norm.weight else None
+    other_grad = None if other is None or not wanted[3] else _empty_like(other)
+    sums = _Sums(weight, bias, norm_weight, norm_bias)
+    (images, channels, height, width), outs = x.shape, len(bias)
+    sizes = (images, channels, 0 if other is None else other.shape[1], outs, height, width)
+    maps = map(Map.of, (x, other, grad, x_grad, other_grad))
+    problem = ConvolutionGradient(*maps, norm, weight.data_ptr(), sums.pointer, *sizes)
+    run(f"{'pointwise' if pointwise else 'convolution'}_gradient", problem, x.dtype)
+    weight_grad, bias_grad, *of_norm = sums.gradients()
+    of_maps = [
+        grad.new_empty(0) if computed is None else computed
+        for computed, given in ((other_grad, other), (None, residual))
+        if given is not None
+    ]
+    return [grad.new_empty(0) if x_grad is None else x_grad, weight_grad, bias_grad, *of_maps, *of_norm]
+
+
+def feed_forward(
+    x: Tensor,
+    expand_weight: Tensor,
+    expand_bias: Tensor,
+    depthwise_weight: Tensor,
+    depthwise_bias: Tensor,
+    project_weight: Tensor,
+    project_bias: Tensor,
+    norm_weight: Tensor | None,
+    norm_bias: Tensor | None,
+    epsilon: float,
+    grad: Tensor,
+    wanted: Sequence[bool],
+) -> list[Tensor]:
+    """Hidden channels are made anew, and stay in the cache."""
+    parameters = (expand_weight, expand_bias, depthwise_weight, depthwise_bias, project_weight)
+    weights = [parameter.contiguous() for parameter in parameters]
+    x, grad, norm = pixels_together(x), pixels_together(grad), Norm.of(norm_weight, norm_bias, epsilon)
+    x_grad = _empty_like(x) if wanted[0] else None
+    sums = _Sums(*weights, project_bias, norm_weight, norm_bias)
+    maps, pointers = map(Map.of, (x, grad, x_grad)), (weight.data_ptr() for weight in weights)
+    problem = FeedForwardGradient(*maps, norm, *pointers, sums.pointer, *x.shape, len(expand_bias))
+    run("feed_forward_gradient", problem, x.dtype)
+    return [grad.new_empty(0) if x_grad is None else x_grad, *sums.gradients()]
+
+
+def window_self_attention(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    relative_position_bias: Tensor,
+    norm_weight: Tensor | None,
+    norm_bias: Tensor | None,
+    epsilon: float,
+    grad: Tensor,
+    wanted: Sequence[bool],
+) -> list[Tensor]:
+    """Tokens and scores are made anew, a window at a time."""
+    (height, width), window = x.shape[2:], window_size(relative_position_bias)
+    right, bottom = -width % window, -height % window
+    x = pixels_together(reflect_pad(x, right=right, bottom=bottom))
+    grad = pixels_together(F.pad(grad, (0, right, 0, bottom)) if right or bottom else grad)
+    weights = [tensor.contiguous() for tensor in (weight, bias, relative_position_bias)]
+    norm, x_grad = Norm.of(norm_weight, norm_bias, epsilon), _empty_like(x) if wanted[0] else None
+    sums = _Sums(*weights, norm_weight, norm_bias)
+    images, channels, *size = x.shape
+    heads = len(relative_position_bias)
+    maps, pointers = map(Map.of, (x, grad, x_grad)), (tensor.data_ptr() for tensor in weights)
+    sizes = (images, heads, channels // heads, *size, window)
+    run(
+        "window_attention_gradient",
+        WindowAttentionGradient(*maps, norm, *pointers, sums.pointer, *sizes),
+        x.dtype,
+    )
+    if x_grad is None:
+        return [grad.new_empty(0), *sums.gradients()]
+    return [channels_last(fold_reflection(x_grad, height, width)), *sums.gradients()]
+
+
+class _Sums:
+    """Memory for the gradients of parameters, in float32; None stands for no parameter."""
+
+    def __init__(self, *parameters: Tensor | None) -> None:
+        self._parameters = [parameter for parameter in parameters if parameter is not None]
+        self._numbers = torch.empty(sum(parameter.numel() for parameter in self._parameters))
+        self.pointer = self._numbers.data_ptr()
+
+    def gradients(self) -> list[Tensor]:
+        """Those of each parameter, in its shape and dtype."""
+        parts = self._numbers.split([parameter.numel() for parameter in self._parameters])
+        return [
+            part.view(parameter.shape).to(parameter.dtype, copy=True)
+            for part, parameter in zip(parts, self._parameters, strict=True)
+        ]
+
+
+def _empty_like(x: Tensor) -> Tensor:
+    return allocator.empty(x.shape, x.dtype)
+
+
+def _through_3x3(grad: Tensor, weight: Tensor) -> Tensor | None:
+    """What a 3×3 convolution hands back to its input: a 3×3 convolution with the kernel turned over."""
+    turned = weight.flip(2, 3).transpose(0, 1)
+    bias = weight.new_zeros(weight.shape[1])
+    return operators.convolution(grad, turned, bias, None, None, None, None, 0.0)

@@ -1,0 +1,336 @@
+// Gradients of window self-attention. Included once for each instruction set, inside its namespace.
+//
+// Tokens and scores are made anew, a window at a time and in it for ROWS vectors of queries at a time, so that no matrix
+// of scores is in memory. Where two rows of a window fit a vector, its lanes hold queries of several rows. Biases and
+// their gradients lie as vectors over those lanes, one for each offset of a key: for a vector of queries they are
+// contiguous over the keys.
+
+#ifndef CONVATTN_NAMESPACE
+#include "by_itself.h"
+#include "simd.inl.h"
+#include "matmul.inl.h"
+#include "pixels.inl.h"
+#include "gradients.inl.h"
+#endif
+
+template <class Number>
+class WindowAttentionGradientKernel {
+ public:
+  WindowAttentionGradientKernel(const WindowAttentionGradient<Number>& problem, int)
+      : p_(problem),
+        tokens_(p_.window * p_.window),
+        side_(2 * p_.window - 1),
+        rows_in_vector_(2 * p_.window <= LANES ? std::min<int64_t>(LANES / p_.window, p_.window) : 1),
+        vectors_in_row_(rows_in_vector_ > 1 ? 1 : (p_.window + LANES - 1) / LANES),
+        vectors_(round_up((p_.window + rows_in_vector_ - 1) / rows_in_vector_ * vectors_in_row_, ROWS)),
+        channels_(p_.heads * p_.head_dim),
+        dim_(round_up(p_.head_dim, LANES)),
+        width_(round_up(channels_, LANES)),
+        offsets_(vectors_in_row_ * side_ * p_.window),
+        projection_(p_.heads * channels_, 3 * dim_),
+        back_(p_.heads * 3 * dim_, channels_),
+        start_(p_.heads * 3 * dim_),
+        biases_((p_.heads * offsets_ + KEYS) * LANES),
+        reader_(p_.norm, channels_),
+        norm_(p_.norm, channels_),
+        sums_(p_.images * windows(), norm_at() + norm_.sums()) {
+    std::fill(start_ + 0, start_ + p_.heads * 3 * dim_, 0.0f);
+    std::fill(biases_ + 0, biases_ + (p_.heads * offsets_ + KEYS) * LANES, 0.0f);
+    for (int64_t head = 0; head < p_.heads; ++head) {
+      arrange_projection(head);
+      for_each_offset([&](int64_t lane, int64_t entry) {
+        biases_[head * offsets_ * LANES + lane] = to_float(p_.table[head * side_ * side_ + entry]) * LOG2E;
+      });
+    }
+  }
+
+  int64_t tasks() const { return sums_.parts; }
+
+  void operator()(int64_t task) const {
+    const int64_t count = p_.heads * offsets_ * LANES;
+    const Buffer<float> bias_sums(count);
+    std::fill(bias_sums + 0, bias_sums + count, 0.0f);
+    Window window(*this, sums_.of(task), bias_sums);
+    sums_.compute(task, [&](int64_t piece, float*) {
+      const int64_t columns = p_.width / p_.window, of_image = piece % windows();
+      window.run(piece / windows(), of_image / columns * p_.window, of_image % columns * p_.window);
+    });
+    for (int64_t head = 0; head < p_.heads; ++head) {
+      float* table = sums_.of(task) + table_at() + head * side_ * side_;
+      const float* from = bias_sums + head * offsets_ * LANES;
+      for_each_offset([&](int64_t lane, int64_t entry) { table[entry] += from[lane]; });
+    }
+  }
+
+  void finish() const {
+    const float* from = sums_.total();
+    float *weight = p_.sums, *bias = weight + 3 * channels_ * channels_;
+    for_each_row([&](int64_t row, int64_t padded) {
+      std::copy(from + padded * width_, from + padded * width_ + channels_, weight + row * channels_);
+      bias[row] = from[bias_at() + padded];
+    });
+    float* to = unpad(from + table_at(), 1, p_.heads * side_ * side_, 0, bias + 3 * channels_);
+    norm_.unpad_sums(from + norm_at(), to);
+  }
+
+ private:
+  static constexpr int ROWS = 2;                        // vectors of queries
+  static constexpr int KEYS = REGISTERS == 32 ? 8 : 4;  // scored at once
+  static constexpr float LOG2E = 1.4426950408889634f;
+
+  int64_t windows() const { return p_.height / p_.window * (p_.width / p_.window); }
+
+  // Where sums of a part begin, after those of the projection's weight (heads, 3, dim, channels).
+  int64_t bias_at() const { return p_.heads * 3 * dim_ * width_; }
+  int64_t table_at() const { return bias_at() + p_.heads * 3 * dim_; }
+  int64_t norm_at() const { return table_at() + p_.heads * side_ * side_; }
+
+  // Call visit(row of the projection, the same where heads lie together and are padded).
+  template <class Visit>
+  void for_each_row(const Visit& visit) const {
+    for (int64_t head = 0; head < p_.heads; ++head)
+      for (int64_t which = 0; which < 3; ++which)
+        for (int64_t c = 0; c < p_.head_dim; ++c)
+          visit((which * p_.heads + head) * p_.head_dim + c, (head * 3 + which) * dim_ + c);
+  }
+
+  // Call visit(lane of a vector of biases, the entry of the table that belongs there) for one head.
+  template <class Visit>
+  void for_each_offset(const Visit& visit) const {
+    for (int64_t i = 0; i < offsets_ * LANES; ++i) {
+      const int64_t lane = i % LANES, key_x = i / LANES % p_.window, rest = i / LANES / p_.window;
+      const int64_t y = rest % side_ - row_of(lane), x = key_x - column_of(rest / side_, lane) + p_.window - 1;
+      if (y >= 0 && x >= 0 && row_of(lane) < rows_in_vector_) visit(i, y * side_ + x);
+    }
+  }
+
+  // The query in a lane, relative to the first row of its vector.
+  int64_t row_of(int64_t lane) const { return rows_in_vector_ > 1 ? lane / p_.window : 0; }
+  int64_t column_of(int64_t vector, int64_t lane) const {
+    return rows_in_vector_ > 1 ? lane % p_.window : vector * LANES + lane;
+  }
+
+  // Which token a lane of a vector holds as a query; −1 for none.
+  int64_t query_in(int64_t vector, int64_t lane) const {
+    const int64_t y = vector / vectors_in_row_ * rows_in_vector_ + row_of(lane);
+    const int64_t x = column_of(vector % vectors_in_row_, lane);
+    return row_of(lane) < rows_in_vector_ && y < p_.window && x < p_.window ? y * p_.window + x : -1;
+  }
+
+  void arrange_projection(int64_t head) {
+    for (int64_t which = 0; which < 3; ++which)
+      for (int64_t c = 0; c < p_.head_dim; ++c) {
+        const int64_t from = (which * p_.heads + head) * p_.head_dim + c, to = which * dim_ + c;
+        start_[head * 3 * dim_ + to] = to_float(p_.bias[from]);
+        for (int64_t i = 0; i < channels_; ++i) {
+          const float weight = to_float(p_.weight[from * channels_ + i]);
+          projection_.set(head * channels_ + i, to, weight);
+          back_.set(head * 3 * dim_ + to, i, weight);
+        }
+      }
+  }
+
+  struct Window {
+    Window(const WindowAttentionGradientKernel& kernel, float* sums, float* bias_sums)
+        : a(kernel),
+          sums(sums),
+          bias_sums(bias_sums),
+          stride(3 * a.dim_),
+          scale(1 / std::sqrt(static_cast<float>(a.p_.head_dim))),
+          pixels((a.tokens_ + PIXELS) * a.width_),
+          pixel_grads((a.tokens_ + PIXELS) * a.width_),
+          tokens((a.tokens_ + PIXELS) * stride),
+          token_grads((a.tokens_ + PIXELS) * stride),
+          queries(ROWS * LANES * a.dim_),
+          grads(ROWS * LANES * a.dim_),
+          query_grads(ROWS * LANES * a.dim_),
+          query_lanes(ROWS * LANES * a.dim_),
+          grad_lanes(ROWS * LANES * a.dim_),
+          weights((a.tokens_ + PIXELS) * ROWS * LANES),
+          slopes((a.tokens_ + PIXELS) * ROWS * LANES),
+          scratch(std::max(a.reader_.scratch(), a.norm_.scratch())) {
+      std::fill(pixels + 0, pixels + (a.tokens_ + PIXELS) * a.width_, 0.0f);
+      std::fill(tokens + 0, tokens + (a.tokens_ + PIXELS) * stride, 0.0f);
+    }
+
+    void run(int64_t image_, int64_t top_, int64_t left_) {
+      image = image_, top = top_, left = left_;
+      for_each_pixel([&](int64_t i, int64_t y, int64_t x) {
+        a.reader_.read(a.p_.x.at(image, 0, y, x), scratch, pixels + i * a.width_);
+      });
+      std::fill(pixel_grads + 0, pixel_grads + a.tokens_ * a.width_, 0.0f);
+      for (int64_t head = 0; head < a.p_.heads; ++head) differentiate(head);
+      for_each_pixel([&](int64_t i, int64_t y, int64_t x) {
+        Number* to = a.p_.x_grad.data ? a.p_.x_grad.at(image, 0, y, x) : nullptr;
+        a.norm_.write(a.p_.x.at(image, 0, y, x), pixel_grads + i * a.width_, scratch, sums + a.norm_at(), to);
+      });
+    }
+
+    template <class Visit>
+    void for_each_pixel(const Visit& visit) const {
+      for (int64_t i = 0; i < a.tokens_; ++i) visit(i, top + i / a.p_.window, left + i % a.p_.window);
+    }
+
+    void differentiate(int64_t head) {
+      const int64_t depth = a.channels_, first = head * stride;
+      multiply<float>(a.tokens_, pixels, a.width_, depth, a.projection_.from(head * depth), stride, a.start_ + first, 0,
+                      tokens, stride);
+      std::fill(token_grads + 0, token_grads + a.tokens_ * stride, 0.0f);
+      for (int64_t vector = 0; vector < a.vectors_; vector += ROWS) {
+        take_queries(head, vector);
+        const float* biases[ROWS];
+        float* sums_of_bias[ROWS];
+        for (int r = 0; r < ROWS; ++r) {
+          const int64_t at = head * a.offsets_ + first_offset(vector + r);
+          biases[r] = a.biases_ + at * LANES;
+          sums_of_bias[r] = bias_sums + at * LANES;
+        }
+        weigh(biases);
+        find_slopes(sums_of_bias);
+        add_token_grads(vector);
+      }
+      add_products(a.tokens_, token_grads, stride, stride, pixels, a.width_, a.width_, sums + first * a.width_);
+      add_pixels(a.tokens_, token_grads, stride, sums + a.bias_at() + first);
+      multiply<float>(a.tokens_, token_grads, stride, stride, a.back_.from(first), a.width_, pixel_grads, a.width_,
+                      pixel_grads, a.width_);
+    }
+
+    // Of the first key for a vector of queries. Vectors that only fill up have no bias of their own.
+    int64_t first_offset(int64_t vector) const {
+      const int64_t y = std::min(vector / a.vectors_in_row_ * a.rows_in_vector_, a.p_.window - 1);
+      return (vector % a.vectors_in_row_ * a.side_ + a.p_.window - 1 - y) * a.p_.window;
+    }
+
+    // Queries, scaled, and gradients of their results: as rows and, for scores, in lanes.
+    void take_queries(int64_t head, int64_t vector) {
+      const int64_t count = ROWS * LANES * a.dim_;
+      for (float* all : {queries + 0, grads + 0, query_lanes + 0, grad_lanes + 0}) std::fill(all, all + count, 0.0f);
+      for (int64_t i = 0; i < ROWS * LANES; ++i) {
+        const int64_t token = a.query_in(vector + i / LANES, i % LANES);
+        if (token < 0) continue;
+        float *query = queries + i * a.dim_, *grad = grads + i * a.dim_;
+        for (int64_t c = 0; c < a.p_.head_dim; ++c) query[c] = tokens[token * stride + c] * scale;
+        const int64_t y = top + token / a.p_.window, x = left + token % a.p_.window;
+        copy(a.p_.grad.at(image, head * a.p_.head_dim, y, x), a.p_.head_dim, grad);
+        for (int64_t c = 0; c < a.p_.head_dim; ++c) {
+          query_lanes[c * ROWS * LANES + i] = query[c] * LOG2E;
+          grad_lanes[c * ROWS * LANES + i] = grad[c];
+        }
+      }
+    }
+
+    // Products of what lies in lanes with keys or values from token i on, added to what they begin with.
+    CONVATTN_INLINE void products(const float* of_lanes, const float* token, Vector (&product)[ROWS][KEYS]) const {
+      for (int64_t c = 0; c < a.p_.head_dim; ++c, of_lanes += ROWS * LANES) {
+        Vector lanes[ROWS];
+        CONVATTN_UNROLL(2)
+        for (int r = 0; r < ROWS; ++r) lanes[r] = load(of_lanes + r * LANES);
+        CONVATTN_UNROLL(8)
+        for (int k = 0; k < KEYS; ++k) {
+          const Vector number = splat(token[k * stride + c]);
+          CONVATTN_UNROLL(2)
+          for (int r = 0; r < ROWS; ++r) product[r][k] += number * lanes[r];
+        }
+      }
+    }
+
+    // The softmax of the scores.
+    void weigh(const float* const (&biases)[ROWS]) {
+      Vector greatest[ROWS], total[ROWS] = {};
+      std::fill(greatest, greatest + ROWS, splat(-INFINITY));
+      for (int64_t i = 0; i < a.tokens_; i += KEYS) {
+        Vector score[ROWS][KEYS];
+        CONVATTN_UNROLL(2)
+        for (int r = 0; r < ROWS; ++r)
+          CONVATTN_UNROLL(8)
+          for (int k = 0; k < KEYS; ++k) score[r][k] = load(biases[r] + (i + k) * LANES);
+        products(query_lanes, tokens + i * stride + a.dim_, score);
+        CONVATTN_UNROLL(2)
+        for (int r = 0; r < ROWS; ++r)
+          CONVATTN_UNROLL(8)
+          for (int k = 0; k < KEYS; ++k) store(weights + ((i + k) * ROWS + r) * LANES, score[r][k]);
+      }
+      for (int64_t i = 0; i < a.tokens_; ++i)
+        for (int r = 0; r < ROWS; ++r) greatest[r] = max(greatest[r], load(weights + (i * ROWS + r) * LANES));
+      for (int64_t i = 0; i < a.tokens_; ++i)
+        for (int r = 0; r < ROWS; ++r) {
+          float* at = weights + (i * ROWS + r) * LANES;
+          const Vector weight = exp2<float>(at_least_smallest_exponent(load(at) - greatest[r]));
+          total[r] += weight;
+          store(at, weight);
+        }
+      for (int r = 0; r < ROWS; ++r) total[r] = 1.0f / total[r];
+      for (int64_t i = 0; i < a.tokens_; ++i)
+        for (int r = 0; r < ROWS; ++r) {
+          float* at = weights + (i * ROWS + r) * LANES;
+          store(at, load(at) * total[r]);
+        }
+    }
+
+    // The gradients of the scores, which are those of the biases.
+    void find_slopes(float* const (&sums_of_bias)[ROWS]) {
+      Vector average[ROWS] = {};
+      for (int64_t i = 0; i < a.tokens_; i += KEYS) {
+        Vector slope[ROWS][KEYS] = {};
+        products(grad_lanes, tokens + i * stride + 2 * a.dim_, slope);
+        CONVATTN_UNROLL(2)
+        for (int r = 0; r < ROWS; ++r)
+          CONVATTN_UNROLL(8)
+          for (int k = 0; k < KEYS; ++k) store(slopes + ((i + k) * ROWS + r) * LANES, slope[r][k]);
+      }
+      for (int64_t i = 0; i < a.tokens_; ++i)
+        for (int r = 0; r < ROWS; ++r) {
+          const int64_t at = (i * ROWS + r) * LANES;
+          average[r] += load(weights + at) * load(slopes + at);
+        }
+      for (int64_t i = 0; i < a.tokens_; ++i)
+        for (int r = 0; r < ROWS; ++r) {
+          const int64_t at = (i * ROWS + r) * LANES;
+          const Vector slope = load(weights + at) * (load(slopes + at) - average[r]);
+          store(slopes + at, slope);
+          float* sum = sums_of_bias[r] + i * LANES;
+          store(sum, load(sum) + slope);
+        }
+    }
+
+    void add_token_grads(int64_t vector) {
+      constexpr int64_t COUNT = ROWS * LANES;
+      float *of_keys = token_grads + a.dim_, *of_values = of_keys + a.dim_;
+      multiply<float>(a.tokens_, weights, COUNT, COUNT, grads, a.dim_, of_values, stride, of_values, stride);
+      multiply<float>(a.tokens_, slopes, COUNT, COUNT, queries, a.dim_, of_keys, stride, of_keys, stride);
+      std::fill(query_grads + 0, query_grads + COUNT * a.dim_, 0.0f);
+      add_products(a.tokens_, slopes, COUNT, COUNT, tokens + a.dim_, stride, a.dim_, query_grads);
+      for (int64_t i = 0; i < COUNT; ++i) {
+        const int64_t token = a.query_in(vector + i / LANES, i % LANES);
+        if (token < 0) continue;
+        for (int64_t c = 0; c < a.dim_; ++c) token_grads[token * stride + c] = query_grads[i * a.dim_ + c] * scale;
+      }
+    }
+
+    const WindowAttentionGradientKernel& a;
+    float *sums, *bias_sums;
+    const int64_t stride;  // of a token: query, key and value
+    const float scale;
+    const Buffer<float> pixels, pixel_grads;                   // (tokens, channels)
+    const Buffer<float> tokens, token_grads;                   // (tokens, 3, dim)
+    const Buffer<float> queries, grads, query_grads;           // (ROWS, LANES, dim)
+    const Buffer<float> query_lanes, grad_lanes;               // (dim, ROWS, LANES)
+    const Buffer<float> weights, slopes;                       // (tokens, ROWS, LANES)
+    const Buffer<float> scratch;
+    int64_t image = 0, top = 0, left = 0;
+  };
+
+  const WindowAttentionGradient<Number> p_;
+  const int64_t tokens_, side_;
+  const int64_t rows_in_vector_, vectors_in_row_, vectors_;
+  const int64_t channels_;
+  const int64_t dim_, width_;  // of a head and of all channels, padded
+  const int64_t offsets_;      // vectors of biases a head: (vectors in a row, side, window)
+  Matrix<float> projection_;   // (heads, channels, 3, dim)
+  Matrix<float> back_;         // (heads, 3, dim, channels)
+  const Buffer<float> start_;  // (heads, 3, dim)
+  const Buffer<float> biases_;
+  const Reader<Number> reader_;
+  const NormGradient<Number> norm_;
+  const Sums sums_;
+};
