@@ -117,3 +117,12 @@ def test_workers_that_cannot_start_are_one_sentence(settings, folder, tmp_path, 
     monkeypatch.setattr(images, "_Worker", _Unstartable)
     with pytest.raises(InputError, match="No worker starts"):
         upscale_on_cluster([str(folder)], str(tmp_path / "out"), settings)
+
+
+def test_the_command_line_upscales_on_a_cluster(settings, folder, tmp_path, command):
+    (folder / "broken.png").write_bytes(b"\x89PNG broken")
+    words = ["upscale", folder, "-o", tmp_path / "out", "--model", settings.model, "--device", "cpu"]
+    ended = command(*words, "--cluster", "auto")
+    assert ended.status == 1
+    assert "1 of 6 images failed" in ended.err
+    assert len([path for path in (tmp_path / "out").rglob("*") if path.is_file()]) == 5

@@ -1,6 +1,6 @@
 """``convattn upscale``."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -104,6 +104,13 @@ def upscale(
         typer.Option(help="Frames per second of a folder of images; by default its timestamps.txt, or 25."),
     ] = None,
     batch: Annotated[int, typer.Option(min=1, help="Frames of a video that are upscaled at once.")] = 4,
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            metavar="auto|ADDRESS",
+            help="Upscale images with a Ray cluster; INPUT and OUTPUT may be s3://… and the like.",
+        ),
+    ] = None,
 ) -> None:
     """Upscale images and video: convattn upscale photo.jpg makes photo_x2.jpg.
 
@@ -146,18 +153,22 @@ def upscale(
     if tile != "auto" and not tile.isdecimal():
         raise InputError(f"The tile {tile} is neither auto nor a number of pixels.")
     console = Console(stderr=True)
+    common: dict[str, Any] = dict(
+        exact=exact,
+        device=device,
+        precision=precision,
+        tile=None if tile == "auto" else int(tile),
+        self_ensemble=self_ensemble,
+        fidelity=fidelity,
+    )
+    if cluster:
+        from convattn.cli.cluster import upscale_on_cluster
+
+        settings = dict(model=model, scale=scale, size=sides, quality=quality, existing=existing, **common)
+        upscale_on_cluster(inputs, output, cluster, output_format, console, settings)
+        return
     with with_pipes(inputs, output, output_format) as (inputs, output), notes(console):
-        upscaler = Upscaler(
-            model,
-            scale,
-            size=sides,
-            exact=exact,
-            device=device,
-            precision=precision,
-            tile=None if tile == "auto" else int(tile),
-            self_ensemble=self_ensemble,
-            fidelity=fidelity,
-        )
+        upscaler = Upscaler(model, scale, size=sides, **common)
         results = [(inputs, output)] if output else _beside(inputs, upscaler, output_format)
         videos: list[Job] = []
         jobs: list[Job] = []

@@ -19,6 +19,8 @@ class Settings:
         device: "auto", "cpu" or "cuda"; "auto" is a GPU where a worker was given one.
         precision: As the upscaler takes it.
         tile: As the upscaler takes it.
+        self_ensemble: As the upscaler takes it.
+        fidelity: As the upscaler takes it.
         quality: 1 to 100, of JPEG, WebP and AVIF.
         existing: "refuse", "skip" or "overwrite" a result that exists already.
     """
@@ -30,6 +32,8 @@ class Settings:
     device: str = "auto"
     precision: str = "auto"
     tile: int | None = None
+    self_ensemble: bool = False
+    fidelity: float | None = None
     quality: int = 95
     existing: str = "refuse"
 
@@ -47,4 +51,6 @@ class Settings:
             device=self.device,
             precision=self.precision,
             tile=self.tile,
+            self_ensemble=self.self_ensemble,
+            fidelity=self.fidelity,
         )
