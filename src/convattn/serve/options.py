@@ -36,7 +36,7 @@ class Options(BaseModel):
         default=None, ge=1, le=100_000, description="Instead of a scale: most pixels across."
     )
     height: int | None = Field(
-        default=None, ge=1, le=100_000, description="In place of a scale: most pixels down."
+        default=None, ge=1, le=100_000, description="Instead of a scale: most pixels down."
     )
     exact: bool = Field(default=False, description="Stretch the result to exactly that width and height.")
     fidelity: float | None = Field(

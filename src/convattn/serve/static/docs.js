@@ -12,7 +12,12 @@ document.getElementById("curl").textContent = `curl -F image=@photo.jpg -F scale
 document.getElementById("python").textContent = `import httpx
 
 with open("photo.jpg", "rb") as image:
-    answer = httpx.post("${location.origin}/v1/upscale", params={"scale": 2, "format": "png"}, content=image, timeout=None)
+    answer = httpx.post(
+        "${location.origin}/v1/upscale",
+        params={"scale": 2, "format": "png"},
+        content=image,
+        timeout=None,
+    )
 answer.raise_for_status()
 open("photo_x2.png", "wb").write(answer.content)`;
 
@@ -39,11 +44,15 @@ function show(method, path, operation) {
 }
 
 function formatted(description = "") {
-  return description.split(/\n\n/).filter(Boolean).map((paragraph) => make("p", {}, ...paragraph.split("`").map((part, index) => (index % 2 ? make("code", { textContent: part }) : part))));
+  return description.split(/\n\n/).filter(Boolean).map((paragraph) => make("p", {}, ...inline(paragraph)));
+}
+
+function inline(words) {
+  return words.split("`").map((part, index) => (index % 2 ? make("code", { textContent: part }) : part));
 }
 
 function table(caption, rows) {
-  const cells = (row) => row.map((cell, index) => make(index ? "td" : "th", index ? {} : { scope: "row" }, cell));
+  const cells = (row) => row.map((cell, index) => make(index ? "td" : "th", index ? {} : { scope: "row" }, ...inline(cell)));
   return make("table", {}, make("caption", { textContent: caption }), make("tbody", {}, ...rows.map((row) => make("tr", {}, ...cells(row)))));
 }
 

@@ -6,7 +6,10 @@ const $ = (id) => document.getElementById(id);
 const LOSSY = ["", "jpg", "webp", "avif"];
 const SCALES = [2, 3, 4];
 const AUTO = { name: "", title: "auto", hint: "autoHint" };
-const TITLES = { "real-world": ["realWorld", "realWorldHint"] };
+const TITLES = {
+  "esc-small-real": ["realWorld", "realWorldHint"],
+  "esc-nano-real": ["noisy", "noisyHint"],
+}; // other models show their names
 
 let choices = [AUTO];
 
@@ -15,7 +18,7 @@ export function offer(models) {
   choices = [AUTO];
   for (const model of models) {
     if (["esc-nano", "esc-nano-lte"].includes(model.name) || model.name.endsWith("-mse")) continue;
-    const [title, hint] = TITLES[model.task] ?? [];
+    const [title, hint] = TITLES[model.name] ?? [];
     choices.push({ ...model, title, hint });
   }
   show(restore());
