@@ -264,7 +264,7 @@ def test_numbers_and_channels_without_a_meaning_are_refused(tmp_path, pixels, co
 
 
 @pytest.mark.parametrize("suffix", [".gif", ".webp", ".tif"])
-def test_the_first_frame_is_read_and_the_others_are_told_of(tmp_path, suffix):
+def test_the_first_frame_is_read_and_the_others_are_reported(tmp_path, suffix):
     frames = np.concatenate([np.full((16, 16, 3), value, np.uint8) for value in (0, 255, 0)])
     vips_image = pyvips.Image.new_from_array(frames, interpretation="srgb")
     vips_image.set_type(pyvips.GValue.gint_type, "page-height", 16)
@@ -275,7 +275,7 @@ def test_the_first_frame_is_read_and_the_others_are_told_of(tmp_path, suffix):
     assert image.pixels[..., :3].max() == 0
 
 
-def test_animated_png_is_told_of(tmp_path):
+def test_animated_png_is_reported(tmp_path):
     write_image(Image(random_pixels()), tmp_path / "a.png")
     still = (tmp_path / "a.png").read_bytes()
     control = b"\0\0\0\x08acTL" + b"\0\0\0\x02\0\0\0\0" + bytes.fromhex("f38d9370")

@@ -97,11 +97,11 @@ def make_video(
             ]
         )
         levels = 2 if full else 1
-        for number, moment in enumerate(times):
+        for number, time in enumerate(times):
             frame = av.VideoFrame.from_ndarray(draw(number, *size), "rgb24").reformat(
                 format=pixel_format, dst_colorspace=matrix, dst_color_range=levels
             )
-            frame.pts, frame.time_base = moment, Fraction(1, 1000)
+            frame.pts, frame.time_base = time, Fraction(1, 1000)
             video.mux(stream.encode(frame))
         video.mux(stream.encode(None))
         if sound:
@@ -176,10 +176,10 @@ def test_sound_stays_with_the_frames_in_another_container(tmp_path, pair):
     clip, big = make_video(tmp_path / f"clip.{before}"), tmp_path / f"big.{after}"
     upscale_video(clip, big, double)
     shift = shown_at(big)[0] - shown_at(clip)[0]  # some containers cannot start before zero
-    assert shown_at(big) == pytest.approx([moment + shift for moment in shown_at(clip)], abs=1.1e-3)
+    assert shown_at(big) == pytest.approx([seconds + shift for seconds in shown_at(clip)], abs=1.1e-3)
     heard, expected = packets_of(big, "audio"), packets_of(clip, "audio")
-    assert [moment for moment, _ in heard] == pytest.approx(
-        [moment + shift for moment, _ in expected], abs=2e-3
+    assert [seconds for seconds, _ in heard] == pytest.approx(
+        [seconds + shift for seconds, _ in expected], abs=2e-3
     )
 
 
@@ -654,7 +654,7 @@ def test_encodings_come_back(matrix, full, depth):
 
 
 @pytest.mark.parametrize(
-    ("rgb", "codes"),
+    ("rgb", "samples"),
     [
         ((0, 0, 0), (16, 128, 128)),
         ((1, 1, 1), (235, 128, 128)),
@@ -663,9 +663,9 @@ def test_encodings_come_back(matrix, full, depth):
         ((0, 0, 1), (32, 240, 118)),
     ],
 )
-def test_bt709_has_its_known_codes(rgb, codes):
+def test_bt709_has_its_known_samples(rgb, samples):
     encoded = Encoding(1, False, 8).encode(torch.tensor(rgb, dtype=torch.float32).view(1, 3, 1, 1))
-    assert encoded.flatten().tolist() == list(codes)
+    assert encoded.flatten().tolist() == list(samples)
 
 
 def test_stages_work_at_the_same_time():

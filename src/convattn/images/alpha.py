@@ -1,4 +1,4 @@
-"""Transparency: no color leaks out of what cannot be seen, and no ringing makes solid things porous."""
+"""Transparency: hidden colors do not leak into visible pixels, and opaque areas stay opaque."""
 
 import torch
 import torch.nn.functional as F
@@ -9,24 +9,26 @@ from convattn.images.lazy_image import LazyImage, Region, local
 __all__ = ["extremes_around", "fill_transparent", "fill_transparent_lazily", "limit_to_neighbors"]
 
 _HALVINGS = 5
-_COARSE = 2**_HALVINGS  # side of the squares of which colors are kept for the whole of a large image
+_COARSE = 2**_HALVINGS  # side in pixels of the squares whose mean colors are kept for a whole large image
 
 
 def fill_transparent(color: Tensor, alpha: Tensor) -> Tensor:
-    """Give fully transparent pixels the colors around them, so that what they held leaks nowhere.
+    """Return colors in which fully transparent pixels have the colors around them, so that none leak.
 
     Args:
         color: (N, C, H, W), not multiplied by alpha.
         alpha: (N, 1, H, W) in [0, 1].
 
     Returns:
-        Colors of the same shape; wherever alpha is not 0 they are those that were given.
+        Colors of the same shape; unchanged wherever alpha is not 0.
     """
     return torch.where(alpha > 0, color, _fill(color * alpha, alpha))
 
 
 def fill_transparent_lazily(color: LazyImage, alpha: LazyImage) -> LazyImage:
-    """As :func:`fill_transparent`, region by region: the whole is looked at in coarse squares only.
+    """Return the same as :func:`fill_transparent`, computed region by region.
+
+    Of the whole image only the mean colors of coarse squares are held in memory.
 
     Args:
         color: (1, C, H, W), not multiplied by alpha.
@@ -48,12 +50,12 @@ def fill_transparent_lazily(color: LazyImage, alpha: LazyImage) -> LazyImage:
 
 
 def _fill(weighted: Tensor, weight: Tensor, coarsest: Tensor | None = None) -> Tensor:
-    """Weighted colors over their weight, or over that of the smallest square around, of 2, 4, 8 … pixels.
+    """Return weighted colors over their weight, or those of the smallest square around with any weight.
 
     Args:
         weighted: Colors times their weight.
         weight: Of the colors.
-        coarsest: What is known already of squares of some size.
+        coarsest: The colors of squares of some size, where they are known.
     """
     if coarsest is not None and coarsest.shape[2:] == weight.shape[2:]:
         return coarsest
@@ -73,16 +75,16 @@ def _halved(weighted: Tensor, weight: Tensor, times: int = 1) -> tuple[Tensor, T
 def limit_to_neighbors(upscaled: Tensor, alpha: Tensor) -> Tensor:
     """Keep upscaled alpha between the extremes of the 3×3 pixels around each source pixel.
 
-    What is opaque all around stays exactly opaque, and what is clear exactly clear.
+    Opaque areas stay exactly opaque, and transparent ones exactly transparent.
 
     Args:
         upscaled: (N, 1, H', W').
-        alpha: What it was made of, (N, 1, H, W).
+        alpha: The source, (N, 1, H, W).
     """
     extremes = F.interpolate(extremes_around(alpha), upscaled.shape[2:], mode="nearest-exact")
     return upscaled.clamp(*extremes.split(1, 1))
 
 
 def extremes_around(alpha: Tensor) -> Tensor:
-    """The lowest and the highest of the 3×3 pixels around each, (N, 2, H, W), of alpha (N, 1, H, W)."""
+    """Return the minimum and maximum of the 3×3 pixels around each, (N, 2, H, W), of alpha (N, 1, H, W)."""
     return torch.cat((-F.max_pool2d(-alpha, 3, 1, 1), F.max_pool2d(alpha, 3, 1, 1)), 1)

@@ -1,4 +1,4 @@
-"""Arrays that are too large for memory lie in temporary files."""
+"""Arrays in temporary files, for images too large for memory."""
 
 import math
 import os
@@ -16,17 +16,17 @@ from convattn.images.lazy_image import Region
 __all__ = ["LARGE", "FileArray", "check_disk", "gather", "temporary_folder"]
 
 LARGE = 2**28
-"""Bytes from which on the pixels of an image lie in a file."""
+"""Bytes from which on the pixels of an image are stored in a file."""
 
 
 def temporary_folder() -> Path:
-    """Where large temporary files go: $TMPDIR or, since /tmp often is memory, /var/tmp where there is one."""
+    """Return the folder of large temporary files: $TMPDIR, or /var/tmp, since /tmp often is memory."""
     folder = Path(os.environ.get("TMPDIR", "/var/tmp"))
     return folder if os.access(folder, os.W_OK) else Path(tempfile.gettempdir())
 
 
 def check_disk(size: int) -> None:
-    """Raise an InputError where there is no room for temporary files of so many bytes."""
+    """Raise an InputError if there is no room for temporary files of ``size`` bytes."""
     folder = temporary_folder()
     free = shutil.disk_usage(folder).free
     if free < size:
@@ -39,15 +39,15 @@ def check_disk(size: int) -> None:
 def gather(
     shape: tuple[int, int, int], dtype: npt.DTypeLike, parts: Iterable[tuple[Region, np.ndarray]]
 ) -> np.ndarray:
-    """Put an array (H, W, C) together.
+    """Assemble an array (H, W, C) of its regions.
 
     Args:
         shape: Rows, columns and channels.
-        dtype: Of the numbers.
-        parts: Regions and their numbers (h, w, C), which together are the whole.
+        dtype: Of the values.
+        parts: Regions and their values (h, w, C), which together cover the array.
 
     Returns:
-        The array; from :data:`LARGE` bytes on it is mapped to memory from a temporary file.
+        The array; from :data:`LARGE` bytes on it is memory-mapped from a temporary file.
     """
     small = math.prod(shape) * np.dtype(dtype).itemsize < LARGE
     array = np.empty(shape, dtype) if small else FileArray(shape, dtype)
@@ -57,14 +57,14 @@ def gather(
 
 
 class FileArray:
-    """An array (H, W, C) in a temporary file, of which regions are read and written.
+    """An array (H, W, C) in a temporary file, read and written by regions.
 
-    Nothing of it stays in the memory of the process. Where the system allows it the file has no name, and is
-    gone with the program however that ends.
+    None of it stays in the memory of the process. Where the system allows it, the file has no name and is
+    removed with the process, however that ends.
 
     Args:
         shape: Rows, columns and channels.
-        dtype: Of the numbers, which are 0 at first.
+        dtype: Of the values, which are 0 at first.
     """
 
     def __init__(self, shape: tuple[int, int, int], dtype: npt.DTypeLike) -> None:
@@ -90,12 +90,12 @@ class FileArray:
             ) from error
 
     def mapped(self) -> np.ndarray:
-        """The whole, mapped to memory where it is read; what is written there stays there."""
+        """Return the whole array, memory-mapped; changes to it stay in memory."""
         self._file.flush()
         return np.memmap(self._file, self.dtype, "c", shape=self.shape)  # type: ignore[call-overload]
 
     def _runs(self, region: Region, values: np.ndarray) -> Iterator[np.ndarray]:
-        """The parts of the values that lie together in the file, which is wound to each."""
+        """Yield the values in runs that are contiguous in the file, and seek to the place of each."""
         rows, columns = region
         _, width, channels = self.shape
         whole_rows = columns.stop - columns.start == width

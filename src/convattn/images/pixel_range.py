@@ -1,4 +1,4 @@
-"""The numbers of images, of 8 or 16 bits or floating-point, to [0, 1] and back."""
+"""Pixel values of 8 bits, 16 bits or floating point to [0, 1] and back."""
 
 import torch
 from torch import Tensor
@@ -6,15 +6,15 @@ from torch import Tensor
 __all__ = ["DEPTHS", "from_unit", "to_unit"]
 
 DEPTHS = {torch.uint8: 255, torch.uint16: 65535}
-"""What stands for 1, by dtype; in floating point it is 1 itself."""
+"""The pixel value of 1 by dtype; in floating point it is 1 itself."""
 
 
 def to_unit(pixels: Tensor, device: torch.device | None = None) -> Tensor:
-    """To float32 in [0, 1], on a device."""
+    """Return pixel values as float32 in [0, 1], on a device."""
     return pixels.to(device or pixels.device).float() / DEPTHS.get(pixels.dtype, 1)
 
 
 def from_unit(unit: Tensor, dtype: torch.dtype) -> Tensor:
-    """Back to the numbers of an image; what lies outside of [0, 1] is cut off."""
+    """Return values in [0, 1] as pixel values of a dtype; others are clipped."""
     unit = unit.clamp(0, 1)
     return (unit * DEPTHS[dtype]).round().to(dtype) if dtype in DEPTHS else unit.to(dtype)

@@ -7,7 +7,7 @@ that an interrupted run resumes where it stopped; the segments become the video 
 import itertools
 import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -28,8 +28,8 @@ from convattn.video.animation import AnimationFile
 from convattn.video.frame_folder import FrameFolder
 from convattn.video.read import VideoFile
 from convattn.video.segments import Segments, assemble, check_target
-from convattn.video.settings import choose_settings
-from convattn.video.source import Source
+from convattn.video.settings import EncoderSettings, choose_settings
+from convattn.video.source import Frame, Source
 from convattn.video.stages import Progress, Upscale, upscale_frames, with_progress
 
 __all__ = ["Progress", "Upscale", "upscale_video"]
@@ -92,13 +92,18 @@ def upscale_video(
             batch_size=batch_size,
             device=device,
         )
-        with closing(with_progress(new, finished, video.count, progress)) as frames:
-            for first in frames:
-                segments.add(itertools.chain([first], itertools.islice(frames, _SEGMENT - 1)), settings)
+        _encode(with_progress(new, finished, video.count, progress), segments, settings)
         with replacing(target) as temporary, _explained(target), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # said already when the target was checked
             assemble(temporary, video, segments)
         segments.remove_all_of_source()
+
+
+def _encode(frames: Generator[Frame, None, None], segments: Segments, settings: EncoderSettings) -> None:
+    """Encode frames in segments."""
+    with closing(frames):
+        for first in frames:
+            segments.add(itertools.chain([first], itertools.islice(frames, _SEGMENT - 1)), settings)
 
 
 def _open(source: Path, fps: float | None) -> Source:

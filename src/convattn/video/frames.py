@@ -68,39 +68,58 @@ def upscale_to_frames(
     """
     video, folder, suffix = VideoFile(Path(source)), Path(folder), "." + format.lower().removeprefix(".")
     format_of("frame" + suffix)
-    metadata = _color_description(video, suffix)
     _warn_of_losses(video, suffix)
     job = folder / ".unfinished"
     resumes = _start(job, repr((video.identity, suffix, quality, label)), existing)
-    kept = set(folder.glob("*" + suffix)) if resumes or existing == "skip" else set()
-    times: list[tuple[int, int]] = []
-
-    def path_of(number: int) -> Path:
-        return folder / f"{number + 1:06}{suffix}"
-
-    def wanted() -> Generator[Frame, None, None]:
-        for frame in video.frames():
-            times.append((frame.pts, frame.duration))
-            if path_of(frame.number) not in kept:
-                yield frame
-
-    encoding = Encoding(None, full=True, depth=8 if video.encoding.depth == 8 else 16)
+    frames = _Frames(video, folder, suffix, keep=resumes or existing == "skip")
     new = upscale_frames(
-        wanted(),
+        frames.wanted(),
         video.encoding.decode,
         upscale,
-        lambda rgb: encoding.encode(_upright(rgb, video.rotation)),
+        lambda rgb: frames.encoding.encode(_upright(rgb, video.rotation)),
         batch_size=batch_size,
         device=device,
     )
-    done = sum(path_of(number) in kept for number in range(video.count))
-    with closing(with_progress(new, done, video.count, progress)) as frames:
-        for frame in frames:
-            pixels = frame.samples.transpose(1, 2, 0).astype(np.uint8 if encoding.depth == 8 else np.uint16)
-            write_image(Image(pixels, metadata), path_of(frame.number), quality=quality)
-    _keep_times(folder, times, video)
+    with closing(with_progress(new, frames.done, video.count, progress)) as upscaled:
+        for frame in upscaled:
+            frames.write(frame, quality)
+    _keep_times(folder, frames.times, video)
     job.unlink()
     return video.rate
+
+
+class _Frames:
+    """The frames of a video as numbered images in a folder.
+
+    Attributes:
+        encoding: Of the images' pixels.
+        done: How many images are there already and are kept.
+        times: Timestamp and duration of each frame that has been decoded.
+    """
+
+    def __init__(self, video: VideoFile, folder: Path, suffix: str, *, keep: bool) -> None:
+        self._video, self._folder, self._suffix = video, folder, suffix
+        self._metadata = _color_description(video, suffix)
+        self._kept = set(folder.glob("*" + suffix)) if keep else set()
+        self.encoding = Encoding(None, full=True, depth=8 if video.encoding.depth == 8 else 16)
+        self.done = sum(self._path(number) in self._kept for number in range(video.count))
+        self.times: list[tuple[int, int]] = []
+
+    def _path(self, number: int) -> Path:
+        return self._folder / f"{number + 1:06}{self._suffix}"
+
+    def wanted(self) -> Generator[Frame, None, None]:
+        """Yield the frames whose images are missing."""
+        for frame in self._video.frames():
+            self.times.append((frame.pts, frame.duration))
+            if self._path(frame.number) not in self._kept:
+                yield frame
+
+    def write(self, frame: Frame, quality: int) -> None:
+        """Write an upscaled frame."""
+        dtype = np.uint8 if self.encoding.depth == 8 else np.uint16
+        pixels = frame.samples.transpose(1, 2, 0).astype(dtype)
+        write_image(Image(pixels, self._metadata), self._path(frame.number), quality=quality)
 
 
 def _start(job: Path, name: str, existing: str) -> bool:
