@@ -1,4 +1,6 @@
 import logging
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from types import SimpleNamespace
@@ -107,8 +109,12 @@ def test_threads_build_at_once() -> None:
         (["C3k2_ESCBranch", [128, False, "half"]], "e \\(float\\)"),
         (
             ["C3k2_ESCs", [128]],
-            "Row 2 names C3k2_ESCs, which does not exist: write C3k2_ESC or C3k2_ESCBranch",
+            "Row 2 names C3k2_ESCs, which does not exist: did you mean C3k2_ESC\\?",
         ),
+        (["C3K2_ESC", [128]], "Row 2 names C3K2_ESC, which does not exist: did you mean C3k2_ESC\\?"),
+        (["C3k2_ESCbranch", [128]], "did you mean C3k2_ESCBranch\\?"),
+        (["C3k_ESC", [128]], "did you mean C3k2_ESC\\?"),
+        (["c3k2", [128]], "did you mean C3k2\\?"),
         (["C3k2_ESC", [128, False, 0.1]], "hidden channels here"),
         (["C3k2_ESC", [128, False, 0.5, False, 2]], "g=2 groups"),
     ],
@@ -145,9 +151,7 @@ def test_a_release_that_builds_otherwise_is_refused(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(tasks, "parse_model", parse_model)
     monkeypatch.setattr(parse_model, "knows_c3k2_esc", False, raising=False)
     registration._wrap(tasks, "parse_model", registration._parse_model)
-    with pytest.raises(
-        InputError, match=r"convattn does not understand ultralytics .* made row 4 a Identity"
-    ):
+    with pytest.raises(InputError, match=r"does not support ultralytics .* built row 4 as Identity"):
         YOLO("yolo26n-C3k2_ESC.yaml")
 
 
@@ -158,14 +162,14 @@ def test_loading_reports_the_share_in_one_line(
     stock = YOLO("yolo26n.yaml").model
     with caplog.at_level(logging.INFO):
         YOLO("yolo26n-C3k2_ESC-zero.yaml").model.load(stock)
-        YOLO("yolo26n-seg-C3k2_ESC-neck.yaml").model.load(stock)
         YOLO("yolo26s.yaml").model.load(YOLO("yolo26s.yaml").model)
     lines = [message for message in dict.fromkeys(caplog.messages) if message.startswith("C3k2_ESC:")]
     assert lines[0].startswith("C3k2_ESC: 2,572,280 of 2,778,056 parameters (92.6%) carried over")
-    assert lines[1].endswith("; they are weights to detect and this model is to segment")
-    assert len(lines) == 2
-    with pytest.raises(InputError, match="None of these weights fit"):
-        YOLO("yolo26n-C3k2_ESC.yaml").model.load(YOLO("yolo26x-cls.yaml").model)
+    assert len(lines) == 1
+    with pytest.raises(InputError, match="Only 240 of 2,289,080 parameters fit this model"):
+        YOLO("yolo26n-C3k2_ESC.yaml").model.load(YOLO("yolo11x.yaml").model)
+    with pytest.raises(InputError, match="for the task detect, but the model is for the task segment: load"):
+        YOLO("yolo26n-seg-C3k2_ESC-neck.yaml").model.load(stock)
 
 
 def test_operations_are_counted_by_hand() -> None:
@@ -190,3 +194,26 @@ def test_ddp_workers_import_us() -> None:
     assert code.count('if __name__ == "__main__":\n    import convattn_yolo; convattn_yolo.install()\n') == 1
     compile(code, file, "exec")
     ddp_cleanup(trainer, file)
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [("yolo26n-C3k2ESC.yaml", "yolo26n-C3k2_ESC"), ("yolo26s-C3k2_EESC-neck.yaml", "yolo26s-C3k2_ESC-neck")],
+)
+def test_misspelt_names_of_models_get_a_suggestion(name: str, nearest: str) -> None:
+    with pytest.raises(InputError, match=rf"no model {name} \(did you mean {nearest}.yaml\?\)"):
+        YOLO(name)
+
+
+def test_a_missing_dataset_ends_the_yolo_command_in_a_sentence(tmp_path: Path) -> None:
+    command = "from ultralytics.cfg import entrypoint; import sys; sys.argv[0] = 'yolo'; entrypoint()"
+    words = ["train", "model=yolo26n-C3k2_ESC-finest.yaml", "data=nowhere.yaml", "device=cpu"]
+    done = subprocess.run(
+        [sys.executable, "-c", f"import convattn_yolo; {command}", *words],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("yolo: The dataset nowhere.yaml cannot be used: ")

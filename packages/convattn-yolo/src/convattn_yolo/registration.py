@@ -1,10 +1,11 @@
-"""Makes Ultralytics know C3k2_ESC: the only file that touches Ultralytics' internals.
+"""Registers C3k2_ESC in Ultralytics: the only file that touches Ultralytics' internals.
 
-Nothing of Ultralytics is edited or copied. A few of its functions are wrapped; each wrapper leaves models
-without C3k2_ESC as they were.
+Nothing of Ultralytics is edited or copied. Wrappers of a few of its functions handle models with C3k2_ESC and
+leave all others unchanged.
 """
 
 import copy
+import difflib
 import functools
 import inspect
 import sys
@@ -17,7 +18,7 @@ from typing import Any
 from convattn.errors import InputError
 from convattn_yolo import variants
 
-__all__ = ["register"]
+__all__ = ["register", "register_trainer"]
 
 NAMES = ("C3k2_ESC", "C3k2_ESCBranch")
 ARGUMENTS: dict[str, tuple[type, ...]] = {
@@ -52,10 +53,39 @@ def register(tasks: ModuleType) -> None:
     _register_flops()
 
 
+def register_trainer(trainer: ModuleType) -> None:
+    """Let a missing or wrong data.yaml end the training of our models in one sentence.
+
+    Args:
+        trainer: The module ``ultralytics.engine.trainer``.
+    """
+    _wrap(trainer.BaseTrainer, "get_dataset", _get_dataset)
+    if Path(sys.argv[0]).stem == "yolo":
+        sys.excepthook = functools.partial(_print_sentence, sys.excepthook)
+
+
+def _get_dataset(original: Callable[..., Any], self: Any) -> Any:
+    try:
+        return original(self)
+    except (OSError, RuntimeError, SyntaxError) as error:
+        if variants.parse_name(self.args.model) is None:
+            raise
+        reason = str(error.__cause__ or error).strip().splitlines()[0].strip(" ❌⚠️.")
+        raise InputError(f"The dataset {self.args.data} cannot be used: {reason}.") from error
+
+
+def _print_sentence(original: Callable[..., Any], kind: Any, error: BaseException, traceback: Any) -> None:
+    """Print an InputError without traceback: an exception hook for the command ``yolo`` alone."""
+    if isinstance(error, InputError):
+        print(f"yolo: {error}", file=sys.stderr)
+    else:
+        original(kind, error, traceback)
+
+
 def _wrap(
     owner: Any, name: str, wrapper: Callable[..., Any], kind: Callable[[Any], Any] = lambda function: function
 ) -> None:
-    """Put ``wrapper``, which gets the original as its first argument, in the place of ``owner.name``."""
+    """Replace ``owner.name`` by ``wrapper``, which gets the original as its first argument."""
     original = getattr(owner, name)
 
     @functools.wraps(original)
@@ -64,22 +94,23 @@ def _wrap(
 
     wrapped.knows_c3k2_esc = True  # type: ignore[attr-defined]
     setattr(owner, name, kind(wrapped))
-    # A name that `from ... import` has copied already is the original's still.
+    # `from ... import` may have copied the original.
     for module in ("ultralytics.nn",):
         if getattr(sys.modules.get(module), name, None) is original:
             setattr(sys.modules[module], name, wrapped)
 
 
 def _parse_model(original: Callable[..., Any], d: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-    """Let Ultralytics parse rows of C3k2_ESC as if they said C3k2, and build the right block for each."""
+    """Let Ultralytics parse rows of C3k2_ESC as rows of C3k2, and build the right block for each."""
     tasks: Any = sys.modules["ultralytics.nn.tasks"]
-    # Another thread may be parsing with C3k2 replaced, so models without our rows wait too.
+    # Models without our rows wait too: another thread may have replaced C3k2.
     with _parsing:
         rows = [*d["backbone"], *d["head"]]
+        for index, row in enumerate(rows):
+            _check_name(index, row[2], tasks)
+            _check_row(index, row, tasks.C3k2)
         if not any(row[2] in NAMES for row in rows):
             return original(d, *args, **kwargs)
-        for index, row in enumerate(rows):
-            _check_row(index, row, tasks.C3k2)
         stock, blocks = tasks.C3k2, _build_blocks(rows, tasks.C3k2)
         tasks.C3k2 = _dispatcher(stock, blocks)
         try:
@@ -98,10 +129,10 @@ def _as_c3k2(d: dict[str, Any]) -> dict[str, Any]:
 
 
 def _dispatcher(stock: type, blocks: Iterator[Callable[..., Any]]) -> type:
-    """A class that passes for C3k2 and builds the next of the blocks at each call."""
+    """Return a subclass of C3k2 that builds the next of the blocks at each call."""
 
     class Shown(type):
-        """parse_model prints and records the class; it shall be the one that was built."""
+        """Prints as the class of the last block, for parse_model's table and record."""
 
         built: type = stock
 
@@ -118,7 +149,7 @@ def _dispatcher(stock: type, blocks: Iterator[Callable[..., Any]]) -> type:
 
 
 def _build_blocks(rows: list[list[Any]], stock: type) -> Iterator[Callable[..., Any]]:
-    """Constructors for the C3k2-like rows in their order; the first ESC block owns the large kernel."""
+    """Yield constructors for the C3k2-like rows in order; the first ESC block owns the large kernel."""
     from convattn_yolo.blocks import BLOCKS
 
     owner = None
@@ -138,11 +169,22 @@ def _build_blocks(rows: list[list[Any]], stock: type) -> Iterator[Callable[..., 
             yield functools.partial(build, BLOCKS[row[2]])
 
 
+def _check_name(index: int, module: str, tasks: Any) -> None:
+    """Suggest a name for a module that does not exist and whose name is almost that of a C3k2 block."""
+    if "." in module or module in NAMES or hasattr(tasks, module):
+        return
+    names = {_fold(name): name for name in (*NAMES, "C3k2")}
+    if near := difflib.get_close_matches(_fold(module), names, n=1, cutoff=0.7):
+        raise InputError(f"Row {index} names {module}, which does not exist: did you mean {names[near[0]]}?")
+
+
+def _fold(name: str) -> str:
+    return name.lower().replace("_", "").replace("-", "")
+
+
 def _check_row(index: int, row: list[Any], stock: type) -> None:
-    """Refuse a row whose name or arguments are wrong before Ultralytics computes with them."""
+    """Refuse a row of ours whose arguments are wrong, before Ultralytics computes with them."""
     module, args = row[2], row[3]
-    if module.startswith("C3k2_ESC") and module not in NAMES:
-        raise InputError(f"Row {index} names {module}, which does not exist: write {' or '.join(NAMES)}.")
     if module not in NAMES:
         return
     names = [
@@ -161,15 +203,16 @@ def _check_row(index: int, row: list[Any], stock: type) -> None:
 
 
 def _check_network(network: Any, rows: list[list[Any]]) -> None:
-    """A release that reads its model files in another way must not end in a wrong network."""
+    """Refuse a network that a future release of Ultralytics has built differently."""
     import ultralytics
 
     built = [type(layer).__name__ for layer in network]
     for index, row in enumerate(rows):
         if (row[2] in NAMES or row[2] == "C3k2") and built[index] != row[2]:
             raise InputError(
-                f"convattn does not understand ultralytics {ultralytics.__version__}, which made row {index} "
-                f"a {built[index]}, not a {row[2]}: use another release of it or a newer convattn."
+                f"convattn-yolo does not support ultralytics {ultralytics.__version__}, which built row "
+                f"{index} as {built[index]} instead of {row[2]}: use another release of it or a newer "
+                "convattn-yolo."
             )
 
 
@@ -188,10 +231,16 @@ def _guess_model_scale(original: Callable[..., Any], model_path: Any) -> Any:
 
 
 def _load(original: Callable[..., Any], self: Any, weights: Any, *args: Any, **kwargs: Any) -> Any:
-    """Say how much of the weights carries over; Ultralytics counts tensors, of which most are tiny."""
+    """Refuse weights of another task, and report the share of parameters that fit.
+
+    Ultralytics reports the number of tensors, most of which are tiny.
+    """
     from ultralytics.utils import LOGGER
 
     source = (weights.get("ema") or weights["model"]) if isinstance(weights, dict) else weights
+    if _has_our_blocks(self):
+        _check_task(self, source)
+    result = original(self, weights, *args, **kwargs)
     if getattr(self, "yaml", {}).get("coarsest"):
         weights = source = _without_coarse_levels(source, self.model[-1])
     result = original(self, weights, *args, **kwargs)
@@ -216,20 +265,29 @@ def _without_coarse_levels(source: Any, head: Any) -> Any:
     return pruned
 
 
-def _report(model: Any, source: Any) -> str:
+def _check_task(model: Any, source: Any) -> None:
     from ultralytics.nn.tasks import guess_model_task
 
+    given, own = guess_model_task(source), guess_model_task(model)
+    if given != own:
+        raise InputError(
+            f"These weights are for the task {given}, but the model is for the task {own}: "
+            f"load weights for {own}."
+        )
+
+
+def _report(model: Any, source: Any) -> str:
     given = {name: tensor.shape for name, tensor in source.state_dict().items()}
     sizes = {name: parameter.numel() for name, parameter in model.named_parameters()}
     fitting = sum(
         sizes[name] for name, parameter in model.named_parameters() if given.get(name) == parameter.shape
     )
     total = sum(sizes.values())
-    if not fitting:
-        raise InputError("None of these weights fit this model: load weights of the same family and size.")
-    tasks = guess_model_task(source), guess_model_task(model)
-    hint = "" if tasks[0] == tasks[1] else f"; they are weights to {tasks[0]} and this model is to {tasks[1]}"
-    return f"C3k2_ESC: {fitting:,} of {total:,} parameters ({fitting / total:.1%}) carried over{hint}"
+    if fitting < total / 100:
+        raise InputError(
+            f"Only {fitting:,} of {total:,} parameters fit this model: load weights of its family and size."
+        )
+    return f"C3k2_ESC: {fitting:,} of {total:,} parameters ({fitting / total:.1%}) carried over"
 
 
 def _fuse(original: Callable[..., Any], self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -247,7 +305,7 @@ def _has_our_blocks(model: Any) -> bool:
 
 
 def _allow_in_safe_loading(original: Callable[..., Any]) -> dict[str, Any]:
-    """The classes that ULTRALYTICS_SAFE_LOAD may unpickle, with those of a network with C3k2_ESC."""
+    """Add the classes of networks with C3k2_ESC to those that ULTRALYTICS_SAFE_LOAD unpickles."""
     import convattn.layers as layers
     from convattn_yolo import blocks
 
@@ -263,7 +321,7 @@ def _register_ddp() -> None:
 
 
 def _generate_ddp_file(original: Callable[..., Any], trainer: Any) -> str:
-    """Import us in the workers, which are fresh interpreters, in case the start-up hook is off there."""
+    """Import this package in the workers, where the start-up hook may be disabled."""
     file = Path(original(trainer))
     main = 'if __name__ == "__main__":\n'
     code = file.read_text(encoding="utf-8")
@@ -274,7 +332,7 @@ def _generate_ddp_file(original: Callable[..., Any], trainer: Any) -> str:
 
 
 def _register_flops() -> None:
-    """Count the convolutions whose kernels are no module's, which the profiler does not see."""
+    """Count the convolutions with computed kernels, which the profiler misses."""
     try:
         import thop  # noqa: F401
     except ImportError:
@@ -294,7 +352,7 @@ def _count_conv_attention(layer: Any, inputs: tuple[Any, ...], output: Any) -> N
 
 
 def _count_window_attention(layer: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    """Linear in the image's area, as windows are; the profiler extrapolates from small images."""
+    """Count linearly in the image's area; the profiler extrapolates from small images."""
     bias = layer.relative_position_bias
     window = (int(bias.shape[-1] ** 0.5) + 1) // 2
     layer.total_ops += 2 * output.numel() * window * window

@@ -76,6 +76,12 @@ def _extend_tasks(tasks: ModuleType) -> None:
     register(tasks)
 
 
+def _extend_trainer(trainer: ModuleType) -> None:
+    from convattn_yolo.registration import register_trainer
+
+    register_trainer(trainer)
+
+
 def _extend_torchvision(extension: ModuleType) -> None:
     if {"ultralytics", "convattn"} & sys.modules.keys():  # others get the torchvision that is installed
         from convattn_yolo.torchvision_nms import define_nms
@@ -85,5 +91,6 @@ def _extend_torchvision(extension: ModuleType) -> None:
 
 _EXTENSIONS: dict[str, Callable[[ModuleType], None]] = {
     "ultralytics.nn.tasks": _extend_tasks,
+    "ultralytics.engine.trainer": _extend_trainer,
     "torchvision.extension": _extend_torchvision,
 }

@@ -1,24 +1,27 @@
-"""Detection networks by name: Ultralytics' own model files with C3k2_ESC in place of some C3k2 rows.
+"""Models by name: Ultralytics' own model files with C3k2_ESC in place of some C3k2 rows.
 
-A name is that of an Ultralytics model with ``C3k2_ESC``, one of ``p3`` and ``p4``, or both in it, and if you
-like a suffix that chooses rows, and ``zero``: ``yolo26n-C3k2_ESC.yaml``, ``yolo26s-seg-C3k2_ESC-neck.yaml``,
-``YOLO26-p2-C3k2_ESC-stride8-zero.yaml``, ``yolo26n-p3.yaml``. Case, and whether ``-`` or ``_`` parts the
-words, does not matter.
+A name is that of an Ultralytics model with ``C3k2_ESC``, one of ``p3`` and ``p4``, or both in it, and
+optionally a suffix that chooses rows, and ``zero``: ``yolo26n-C3k2_ESC.yaml``, ``yolo26n-p3.yaml``,
+``yolo26s-seg-C3k2_ESC-neck.yaml``, ``YOLO26-p2-C3k2_ESC-stride8-zero.yaml``. Neither case nor ``-`` or ``_``
+between the suffixes matters.
 
 ========== ==============================================================================================
-word       meaning
+suffix     meaning
 ========== ==============================================================================================
 (none)     every C3k2 row
-stride8    every C3k2 row but those at stride 4, whose maps are the largest and cost the most
-neck       the rows behind the backbone
+stride8    every C3k2 row but those at stride 4, whose feature maps are the largest and cost the most
+neck       the rows of the neck
 finest     the one row that feeds the finest detection level, where small objects are found
 zero       keep C3k2 and add a branch that starts at zero: all stock weights fit, and the start is the stock
            network
+p2         not a variant of ours, but Ultralytics' model with a detection level at stride 4, for objects below
+           16 pixels: ``yolo26n-p2-C3k2_ESC-finest.yaml``
 p3, p4     detect at strides up to 8 or 16 and leave out the rows behind them: for images without large
            objects. What it saves pays for a larger imgsz
 ========== ==============================================================================================
 """
 
+import difflib
 import os
 import re
 import uuid
@@ -41,11 +44,11 @@ LEVELS = {"p3": 8, "p4": 16}
 
 @dataclass(frozen=True)
 class Variant:
-    """What a model's name says.
+    """The parts of a model's name.
 
     Attributes:
         base: The Ultralytics model without its size, as ``yolo26-seg``.
-        size: One of n, s, m, l, x, or empty where the name has none.
+        size: One of n, s, m, l, x, or empty if the name has none.
         rows: A key of :data:`ROWS`, or empty for the stock rows.
         zero: Whether to keep C3k2 and add a branch that starts at zero.
         coarsest: A key of :data:`LEVELS`, or empty for all levels.
@@ -59,14 +62,13 @@ class Variant:
 
 
 def parse_name(name: str | Path) -> Variant | None:
-    """Read a model's name.
+    """Parse a model's name.
 
     Args:
         name: File name or path; only its last part counts.
 
     Returns:
-        The variant, or None where the name is not of this kind. Whether there is such a base or size is not
-        looked at.
+        The variant, or None if the name is not of this kind. Base and size are not checked.
     """
     stem = Path(name).stem.lower().replace("_", "-")
     family, *words = stem.replace("c3k2-esc", "").strip("-").split("-")
@@ -80,25 +82,27 @@ def parse_name(name: str | Path) -> Variant | None:
 
 
 def find_file(name: str | Path, installed: Path, cache: Path) -> Path | None:
-    """The model file that the name of a variant stands for where no file has that very name.
+    """Find or generate the model file of a variant, if no file has exactly that name.
 
-    That is a file of the same folder whose name differs only in case, in ``-`` and ``_`` or by the size.
-    Where there is none, a bare name is generated.
+    A file in the same folder whose name differs only in case, in ``-`` and ``_`` or in the size is found. If
+    there is none, the file is generated from a name without folder.
 
     Args:
-        name: What the user wrote.
+        name: Name or path given by the user.
         installed: Folder of the installed Ultralytics' own model files.
         cache: Folder for generated files.
 
     Returns:
-        The file, or None where the file exists or the name is not of this kind.
+        The file, or None if the file exists or the name is not of this kind.
 
     Raises:
         InputError: There is no such model.
     """
     path = Path(name)
-    if path.exists() or parse_name(path) is None:
+    if path.exists():
         return None
+    if parse_name(path) is None:
+        return _refuse_near_miss(path, installed)
     beside = _file_beside(path)
     if beside is not None:
         return beside
@@ -109,25 +113,54 @@ def find_file(name: str | Path, installed: Path, cache: Path) -> Path | None:
     return _write(generate(path.name, installed), cache / path.name)
 
 
+def _refuse_near_miss(path: Path, installed: Path) -> None:
+    """Raise an InputError for a name such as ``yolo26n-C3k2ESC`` that is almost one of a variant."""
+    stem = path.stem.lower()
+    if not re.match(r"yolov?\d", stem) or not re.search(r"c3.*esc|k2.?esc", stem):
+        return
+    if hint := _suggestion(path.name, list_bases(installed)):
+        raise InputError(f"There is no model {path.name}{hint}.")
+
+
+def _suggestion(name: str, bases: dict[str, Path]) -> str:
+    """Return a hint at the nearest name of a variant, or nothing."""
+    stem = Path(name).stem
+    size = re.match(r"yolov?\d+([a-z]?)", stem.lower())
+    names = []
+    for base in bases:
+        family, _, rest = base.partition("-")
+        parts = [f"{family}{size[1] if size else ''}", *([rest] if rest else []), "C3k2_ESC"]
+        names += ["-".join([*parts, *more]) for rows in ("", *ROWS) for more in _suffixes(rows)]
+    folded = {candidate.lower().replace("_", "-"): candidate for candidate in names}
+    near = difflib.get_close_matches(stem.lower().replace("_", "-"), folded, n=1, cutoff=0.8)
+    return f" (did you mean {folded[near[0]]}.yaml?)" if near else ""
+
+
+def _suffixes(rows: str) -> list[list[str]]:
+    chosen = [rows] if rows and rows != "all" else []
+    return [chosen, [*chosen, "zero"]]
+
+
 def generate(name: str, installed: Path) -> dict[str, Any]:
-    """Make the model description that a name stands for from the installed Ultralytics' own.
+    """Generate the description of a model from that of the installed Ultralytics.
 
     Args:
-        name: As ``yolo26n-seg-C3k2_ESC-neck.yaml``.
+        name: A name such as ``yolo26n-seg-C3k2_ESC-neck.yaml``.
         installed: Folder of the installed Ultralytics' own model files.
 
     Returns:
-        The description as a model file holds it.
+        The content of the model file.
 
     Raises:
-        InputError: Ultralytics has no such model, size or task, or the name an unknown variant.
+        InputError: Ultralytics has no such model, size or task, or there is no such variant.
     """
     variant = parse_name(name)
     bases = list_bases(installed)
     if variant is None or variant.base not in bases:
         raise InputError(
-            f"{name} is no model that C3k2_ESC can be put into: write one of {', '.join(sorted(bases))}, a "
-            f"size behind its number, -C3k2_ESC, -p3 or -p4, and if you like {', '.join(ROWS)} or zero."
+            f"There is no model {name}{_suggestion(name, bases)}; names consist of one of "
+            f"{', '.join(sorted(bases))} with its size, -C3k2_ESC, -p3 or -p4, and optionally one of "
+            f"{', '.join(ROWS)}, and zero."
         )
     description = yaml.safe_load(bases[variant.base].read_text(encoding="utf-8"))
     sizes = list(description.get("scales", {}))
@@ -235,7 +268,7 @@ def _key(path: Path, size: bool = True) -> str:
 
 
 def _write(description: dict[str, Any], path: Path) -> Path:
-    """Write by way of a temporary file: processes that start together may ask for the same model."""
+    """Write atomically: several processes may ask for the same model."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex}.yaml")
     temporary.write_text(yaml.safe_dump(description, sort_keys=False), encoding="utf-8")
