@@ -1,4 +1,4 @@
-# make demo   upscale the images in examples/images/ and train a detector on examples/bccd/, into demo-output/
+# make demo   upscale examples/images/ and fine-tune a detector of blood cells; web pages in demo-output/
 # make test   lint, types and tests, with coverage
 # make docs   the documentation, into docs/_build/html
 #
@@ -20,7 +20,8 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 demo: demo-upscale demo-detect
 
 demo-upscale: $(VENV)/.package
-	$(BIN)/convattn upscale examples/images --output demo-output --scale 2 --existing overwrite
+	$(BIN)/convattn upscale examples/images --output demo-output/images --scale 2 --existing overwrite
+	$(BIN)/python examples/before_after.py examples/images demo-output/images demo-output/images.html
 
 demo-detect: $(VENV)/.detection
 	$(BIN)/python packages/convattn-yolo/examples/detect.py demo-output

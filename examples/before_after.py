@@ -15,7 +15,7 @@ STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
 figure { margin: 2rem 0; }
 .pair { display: grid; max-width: 100%; --at: 50%; width: fit-content; }
-.pair > * { grid-area: 1 / 1; max-width: 100%; }
+.pair > * { grid-area: 1 / 1; width: 40rem; max-width: 100%; }
 .pair img:last-of-type { clip-path: inset(0 0 0 var(--at)); }
 .pair input { opacity: 0; width: 100%; height: 100%; margin: 0; cursor: ew-resize; }
 .pair::after { content: ""; grid-area: 1 / 1; width: 2px; background: white; margin-left: var(--at);

@@ -49,7 +49,7 @@ def labels(image: Path, names: dict[int, str]) -> Image.Image:
     for line in (DATA / "labels" / "val" / f"{image.stem}.txt").read_text().splitlines():
         index, x, y, w, h = map(float, line.split())
         box = [(x - w / 2) * width, (y - h / 2) * height, (x + w / 2) * width, (y + h / 2) * height]
-        annotator.box_label(box, names[int(index)], color=colors(int(index), True))
+        annotator.box_label(box, names[int(index)], color=colors(int(index)))
     return annotator.im
 
 
@@ -73,7 +73,7 @@ def curves() -> Image.Image:
 
     rows = np.genfromtxt(HISTORY, delimiter=",", names=True)
     figure, axes = plt.subplots(figsize=(7, 3), layout="constrained")
-    for name, label in (("trainbox_loss", "box loss"), ("traincls_loss", "class loss")):
+    for name, label in (("box_loss", "box loss"), ("cls_loss", "class loss")):
         axes.plot(rows["epoch"], rows[name], label=label)
     axes.set(xlabel="epoch", title="Training from scratch on the whole dataset")
     axes.legend(frameon=False)

@@ -102,7 +102,8 @@ def find_file(name: str | Path, installed: Path, cache: Path) -> Path | None:
     if path.exists():
         return None
     if parse_name(path) is None:
-        return _refuse_near_miss(path, installed)
+        _refuse_near_miss(path, installed)
+        return None
     beside = _file_beside(path)
     if beside is not None:
         return beside
