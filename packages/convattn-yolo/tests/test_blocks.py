@@ -107,9 +107,9 @@ def test_bias_table_is_no_matrix_to_be_orthogonalised() -> None:
 
 @pytest.mark.parametrize("block", BLOCKS)
 def test_what_the_kernel_cannot_do_is_said(block: type[nn.Module]) -> None:
-    with pytest.raises(InputError, match="has 8 hidden channels here and its shared 13×13 kernel mixes 16"):
+    with pytest.raises(InputError, match="has 8 hidden channels here, but its 13×13 kernel needs 16"):
         block(16, 16)
-    with pytest.raises(InputError, match="g=2 groups: leave g at 1"):
+    with pytest.raises(InputError, match="g=2 groups: set g to 1"):
         block(32, 32, g=2)
-    with pytest.raises(InputError, match="multiples of 16, not 24"):
+    with pytest.raises(InputError, match="multiple of 16 hidden channels, not 24"):
         block(32, 48, window=8)

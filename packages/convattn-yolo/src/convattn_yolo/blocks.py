@@ -1,6 +1,6 @@
-"""The C3k2_ESC blocks: Ultralytics' C3k2 with convolutional attention inside.
+"""The C3k2_ESC blocks: Ultralytics' C3k2 with convolutional attention.
 
-Checkpoints pickle these classes by module path and name and their attributes by name: all of them must stay.
+Checkpoints refer to these classes by module path and name, and to their attributes by name: they must stay.
 """
 
 from typing import Any, TypeVar
@@ -18,28 +18,28 @@ __all__ = ["BLOCKS", "C3k2_ESC", "C3k2_ESCBranch", "ESCBottleneck", "SharedLarge
 LayerT = TypeVar("LayerT", bound=nn.Module)
 
 KERNEL_DIM = 16
-FFN_RATIO = 1.0  # 1.25, as in the paper, makes 20 channels of 16, which cost a CPU as much as 32
+FFN_RATIO = 1.0  # the paper's 1.25 would expand 16 channels to 20, which cost a CPU as much as 32
 HEAD_DIM = 16
 
 
 class SharedLargeKernel(LargeKernel):
-    """The one large kernel of a detection network."""
+    """The large kernel that all blocks of a network share."""
 
     folded = False
 
     def forward(self) -> Tensor:
-        """The kernel as it is used, (dim, dim, size, size)."""
+        """Return the symmetric kernel, (dim, dim, size, size)."""
         return self.weight if self.folded else super().forward()
 
     @torch.no_grad()
     def fold(self) -> None:
-        """Store the mean over flips and rotations, for inference: fusing a network does so."""
+        """Store the mean over flips and rotations for inference; called when a network is fused."""
         self.weight.copy_(self())
         self.folded = True
 
 
 class SpatialWindowAttention(WindowAttention):
-    """Window attention whose bias table has three dimensions: MuSGD would orthogonalise a matrix."""
+    """Window attention with a three-dimensional bias table, as MuSGD would orthogonalize a matrix."""
 
     def __init__(self, dim: int, window_size: int, heads: int) -> None:
         super().__init__(dim, window_size, heads)
@@ -47,19 +47,19 @@ class SpatialWindowAttention(WindowAttention):
 
     @property
     def bias_table(self) -> Tensor:
-        """The relative position bias as the operator takes it, (heads, (2w − 1)²)."""
+        """Return the relative position bias for the operator, (heads, (2 · window − 1)²)."""
         return self.relative_position_bias[0]
 
 
 class ESCBottleneck(nn.Module):
-    """``ConvAttn(ConvFFN(x))``, batch-normalized after each convolution, with a shortcut around it.
+    """``x + ConvAttn(ConvFFN(x))`` with batch normalization after each convolution (ESC, ICCV 2025).
 
     Args:
-        dim: Channels in and out, 16 or more.
-        kernel_owner: The block whose ``large_kernel`` is used. It is not registered as a part of this layer:
-            a kernel registered in each layer would be averaged and saved once for each.
-        shortcut: Whether the input is added to the output.
-        window: Side of the windows of a window attention ahead of it all, or 0 for none.
+        dim: Input and output channels, at least 16.
+        kernel_owner: The block whose ``large_kernel`` is used. It is not a submodule: a kernel registered in
+            several layers would be averaged and saved several times.
+        shortcut: Whether to add the input to the output.
+        window: Window size of a window attention before the feed-forward network, or 0 for none.
     """
 
     kernel_owner: "C3k2_ESC | C3k2_ESCBranch"
@@ -78,11 +78,11 @@ class ESCBottleneck(nn.Module):
         self.ffn = _batch_normalized(ConvFFN(dim, FFN_RATIO))
         self.attention = _batch_normalized(ConvAttention(dim, KERNEL_DIM))
         self.shortcut = shortcut
-        # The layer starts as its shortcut alone, or as zero: training from stock weights then goes faster.
+        # The layer starts as the identity or as zero, which speeds up training from stock weights.
         nn.init.zeros_(self.attention.get_parameter("project.bn.weight"))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) to the same shape."""
+        """Return (N, dim, H, W) for (N, dim, H, W)."""
         if self.window_attention is not None:
             x = x + self.window_attention(x)
         out = self.attention(self.ffn(x), self.kernel_owner.large_kernel())
@@ -90,24 +90,24 @@ class ESCBottleneck(nn.Module):
 
 
 class C3k2_ESC(C2f):  # noqa: N801 - the name that model files carry
-    """C3k2 whose inner blocks are convolutional attention.
+    """C3k2 with convolutional attention in place of its inner blocks.
 
-    Takes the arguments of Ultralytics' C3k2 in their order, and ``window`` after them.
+    The arguments are those of Ultralytics' C3k2, in their order, and ``window``.
 
     Args:
-        c1: Channels in.
-        c2: Channels out.
-        n: Inner blocks.
-        c3k: Accepted because C3k2 has it; both of its inner blocks are replaced by the same one.
-        e: Hidden channels for each channel out.
-        attn: Whether an attention block of Ultralytics' follows each inner block, as in YOLO26's last row.
-        g: Groups; the shared kernel allows but one.
+        c1: Input channels.
+        c2: Output channels.
+        n: Number of inner blocks.
+        c3k: Ignored; C3k2 chooses between two kinds of inner blocks by it.
+        e: Ratio of hidden to output channels.
+        attn: Whether Ultralytics' PSABlock follows each inner block, as in the last row of YOLO26.
+        g: Groups; must be 1.
         shortcut: Whether the inner blocks are residual.
-        window: Side of the windows of a window attention in each inner block, or 0 for none.
-        kernel_owner: The block of the network that owns the large kernel; None makes this one the owner.
+        window: Window size of a window attention in each inner block, or 0 for none.
+        kernel_owner: The block that owns the network's large kernel; None for the first block, which owns it.
 
     Raises:
-        InputError: The hidden channels are too few for the kernel, or ``g`` is not 1.
+        InputError: There are fewer than 16 hidden channels, or ``g`` is not 1.
     """
 
     large_kernel: SharedLargeKernel
@@ -134,22 +134,22 @@ class C3k2_ESC(C2f):  # noqa: N801 - the name that model files carry
 
 
 class C3k2_ESCBranch(C3k2):  # noqa: N801 - the name that model files carry
-    """C3k2 as it is, with a convolutional attention that starts at zero beside each inner block.
+    """C3k2 with a convolutional-attention branch that starts at zero beside each inner block.
 
-    All weights of a trained C3k2 fit, and after loading them the block computes exactly what C3k2 does.
+    All weights of a trained C3k2 fit; after loading them the block computes exactly the same as C3k2.
 
     Args:
-        c1: Channels in.
-        c2: Channels out.
-        n: Inner blocks.
-        e: Hidden channels for each channel out.
-        g: Groups; the shared kernel allows but one.
-        window: Side of the windows of a window attention in each branch, or 0 for none.
-        kernel_owner: The block of the network that owns the large kernel; None makes this one the owner.
+        c1: Input channels.
+        c2: Output channels.
+        n: Number of inner blocks.
+        e: Ratio of hidden to output channels.
+        g: Groups; must be 1.
+        window: Window size of a window attention in each branch, or 0 for none.
+        kernel_owner: The block that owns the network's large kernel; None for the first block, which owns it.
         **kwargs: Further arguments of C3k2.
 
     Raises:
-        InputError: The hidden channels are too few for the kernel, or ``g`` is not 1.
+        InputError: There are fewer than 16 hidden channels, or ``g`` is not 1.
     """
 
     large_kernel: SharedLargeKernel
@@ -176,13 +176,13 @@ class C3k2_ESCBranch(C3k2):  # noqa: N801 - the name that model files carry
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, c1, H, W) to (N, c2, H, W)."""
+        """Return (N, c2, H, W) for (N, c1, H, W)."""
         maps = list(self.cv1(x).split((self.c, self.c), 1))
         for block, branch in zip(self.m, self.branches, strict=True):
             maps.append(block(maps[-1]) + branch(maps[-1]))
         return self.cv2(torch.cat(maps, 1))
 
-    forward_split = forward  # the name that Ultralytics' exporter calls C2f and its subclasses by
+    forward_split = forward  # Ultralytics' exporter calls it in C2f and its subclasses
 
 
 BLOCKS: dict[str, type[nn.Module]] = {"C3k2_ESC": C3k2_ESC, "C3k2_ESCBranch": C3k2_ESCBranch}
@@ -191,17 +191,17 @@ BLOCKS: dict[str, type[nn.Module]] = {"C3k2_ESC": C3k2_ESC, "C3k2_ESCBranch": C3
 def _check_width(hidden: int, groups: int) -> None:
     if hidden < KERNEL_DIM:
         raise InputError(
-            f"C3k2_ESC has {hidden} hidden channels here and its shared 13×13 kernel mixes {KERNEL_DIM}: "
-            "raise the row's channels or its expansion e, or leave C3k2 in this row."
+            f"C3k2_ESC has {hidden} hidden channels here, but its 13×13 kernel needs {KERNEL_DIM}: increase "
+            "the row's channels or its expansion e, or use C3k2 in this row."
         )
     if groups != 1:
-        raise InputError(f"C3k2_ESC cannot split its channels into g={groups} groups: leave g at 1.")
+        raise InputError(f"C3k2_ESC does not support g={groups} groups: set g to 1.")
 
 
 def _own_kernel(
     block: "C3k2_ESC | C3k2_ESCBranch", owner: "C3k2_ESC | C3k2_ESCBranch | None"
 ) -> "C3k2_ESC | C3k2_ESCBranch":
-    """Give the block the network's kernel if nobody owns it yet; the owner either way."""
+    """Return the owner of the network's large kernel, making the block the owner if there is none."""
     if owner is not None:
         return owner
     block.large_kernel = SharedLargeKernel(KERNEL_DIM)
@@ -209,21 +209,21 @@ def _own_kernel(
 
 
 def _with_attention(bottleneck: ESCBottleneck, dim: int) -> nn.Module:
-    """What C3k2 does with ``attn``, its bottleneck aside."""
+    """Append Ultralytics' attention block, as C3k2 does with ``attn``."""
     return nn.Sequential(bottleneck, PSABlock(dim, attn_ratio=0.5, num_heads=max(dim // 64, 1)))
 
 
 def _window_attention(dim: int, window: int) -> WindowAttention:
     if dim % HEAD_DIM:
         raise InputError(
-            f"the window attention of C3k2_ESC needs hidden channels in multiples of {HEAD_DIM}, not {dim}: "
-            "change the row's channels or its expansion e, or leave window at 0."
+            f"The window attention of C3k2_ESC needs a multiple of {HEAD_DIM} hidden channels, not {dim}: "
+            "change the row's channels or its expansion e, or set window to 0."
         )
     return SpatialWindowAttention(dim, window, dim // HEAD_DIM)
 
 
 def _batch_normalized(layer: LayerT) -> LayerT:
-    """Put a batch normalization after each convolution; Ultralytics' fuse() folds them in again."""
+    """Append a batch normalization to each convolution; Ultralytics' fuse() folds them in again."""
     for name, conv in layer.named_children():
         if isinstance(conv, nn.Conv2d):
             setattr(layer, name, _normalized(conv))

@@ -240,7 +240,6 @@ def _load(original: Callable[..., Any], self: Any, weights: Any, *args: Any, **k
     source = (weights.get("ema") or weights["model"]) if isinstance(weights, dict) else weights
     if _has_our_blocks(self):
         _check_task(self, source)
-    result = original(self, weights, *args, **kwargs)
     if getattr(self, "yaml", {}).get("coarsest"):
         weights = source = _without_coarse_levels(source, self.model[-1])
     result = original(self, weights, *args, **kwargs)
