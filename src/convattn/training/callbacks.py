@@ -150,7 +150,7 @@ class Bar(L.Callback):
         self.bar.start()
         if trainer.is_global_zero:
             for note in self.notes:
-                self.bar.console.print(note, highlight=False)
+                self.bar.console.print(note, highlight=False, soft_wrap=True)
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int

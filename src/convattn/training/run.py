@@ -63,7 +63,7 @@ def _train(recipe: Recipe) -> Path:
     checkpoints = Checkpoints(recipe)
     notes = [
         f"Precision {precision}: {reason}.",
-        f"{recipe.num_threads} threads, batch size {recipe.batch_size}.",
+        f"Threads: {recipe.num_threads}. Batch size: {recipe.batch_size}.",
     ]
     callbacks = [validation, Samples(recipe), checkpoints, Bar(recipe, validation, notes)]
     trainer = _trainer(recipe, precision, [callback for callback in callbacks if callback])
