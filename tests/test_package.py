@@ -1,6 +1,7 @@
 """The package as a whole: what is shipped, what importing it costs, what may import what."""
 
 import ast
+import graphlib
 import os
 import re
 import shutil
@@ -30,32 +31,80 @@ def test_import_brings_in_no_framework(module):
     assert not heavy & set(modules.stdout.split())
 
 
-def _imported_parts(path: Path) -> set[str]:
-    """The parts of the package (ops, layers, …) that a file imports anywhere."""
-    package = ("convattn", *path.relative_to(SOURCE).parent.parts)
+ORDER = [
+    *(
+        "errors",
+        "files",
+        "ops",
+        "layers",
+        "models",
+        "images",
+        "checkpoints",
+        "runtimes",
+        "inference",
+        "video",
+    ),
+    *("evaluation", "training", "export", "serve", "cluster", "bench", "diagnosis", "cli"),
+]
+"""The parts of the package; each imports from those before it only."""
+
+ENTRANCES = {"__init__", "__main__", "spandrel"}
+"""Modules at the top that import whatever they offer."""
+
+
+def _modules(path: Path) -> set[str]:
+    """The modules that a file imports anywhere, with the names it takes from them."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             names.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            base = package[: len(package) + 1 - node.level] if node.level else ()
-            module = ".".join([*base, *([node.module] if node.module else [])])
-            names.update(f"{module}.{alias.name}" for alias in node.names)
-    return {name.split(".")[1] for name in names if name.startswith("convattn.")}
+            assert not node.level, f"{path} has a relative import"
+            names.update(f"{node.module}.{alias.name}" for alias in node.names)
+    return names
+
+
+def _part(path: Path) -> str:
+    return path.relative_to(SOURCE).parts[0].removesuffix(".py")
+
+
+def test_every_part_has_its_place():
+    assert {_part(path) for path in SOURCE.rglob("*.py")} - ENTRANCES <= set(ORDER)
+
+
+@pytest.mark.parametrize("part", ORDER)
+def test_imports_run_downward(part):
+    allowed = {*ORDER[: ORDER.index(part) + 1], "__version__"}
+    for path in SOURCE.rglob("*.py"):
+        if _part(path) == part:
+            imported = {name.split(".")[1] for name in _modules(path) if name.startswith("convattn.")}
+            assert imported <= allowed, path
+
+
+def _imports_at_load(path: Path) -> set[str]:
+    """The modules of this package that importing a file imports at once."""
+    names: set[str] = set()
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("convattn"):
+            names.add(node.module)
+            names.update(f"{node.module}.{alias.name}" for alias in node.names)
+    return names
 
 
 @pytest.mark.parametrize(
-    ("part", "above"),
-    [
-        ("ops", {"layers", "sr", "yolo", "cli"}),
-        ("layers", {"sr", "yolo", "cli"}),
-        ("sr", {"yolo", "cli"}),
-        ("yolo", {"sr", "cli"}),
-    ],
+    "root", [SOURCE, ROOT / "packages/convattn-yolo/src/convattn_yolo"], ids=lambda r: r.name
 )
-def test_imports_run_downward(part, above):
-    for path in (SOURCE / part).rglob("*.py"):
-        assert not _imported_parts(path) & above, path
+def test_no_import_circles(root):
+    files = {
+        ".".join((root.name, *path.relative_to(root).with_suffix("").parts)).removesuffix(".__init__"): path
+        for path in root.rglob("*.py")
+    }
+    graph = {name: _imports_at_load(path) & files.keys() - {name} for name, path in files.items()}
+    # A package's __init__ may import its own modules, and they each other.
+    sorter = graphlib.TopologicalSorter(
+        {name: {to for to in targets if not name.startswith(f"{to}.")} for name, targets in graph.items()}
+    )
+    sorter.prepare()  # raises CycleError
 
 
 def _canonical(requirement: str) -> str:
@@ -70,7 +119,7 @@ def _requirements(extra: str = "") -> set[str]:
     return {_canonical(line) for line in lines if extras[line] == ([extra] if extra else [])}
 
 
-EXTRAS = ["train", "video", "yolo", "export", "serve", "dev"]
+EXTRAS = ["train", "video", "heif", "jxl", "export", "spandrel", "serve", "ray", "bench", "docs", "dev"]
 
 
 def test_every_requirement_is_pinned():
@@ -80,21 +129,26 @@ def test_every_requirement_is_pinned():
     assert set().union(*map(_requirements, ["", *EXTRAS])) <= pinned
 
 
-@pytest.mark.parametrize(
-    ("part", "extras"),
-    [("ops", []), ("layers", []), ("sr", ["train", "video"]), ("yolo", ["yolo"]), ("cli", [])],
-)
-def test_what_modules_import_is_required(part, extras):
-    required = set().union(*map(_requirements, ["", *extras]))
-    if "yolo" in extras:  # builds on what Ultralytics itself requires
-        required |= {_canonical(line) for line in metadata.requires("ultralytics") or []}
+EXTRAS_OF = {
+    "video": ["video"],
+    "training": ["train"],
+    "export": ["export"],
+    "serve": ["serve"],
+    "cluster": ["ray"],
+}
+"""The extras whose requirements the modules of a part may import when they are loaded."""
+
+
+@pytest.mark.parametrize("part", ORDER)
+def test_what_modules_import_is_required(part):
+    required = set().union(*map(_requirements, ["", *EXTRAS_OF.get(part, [])]))
     if part == "ops":  # comes with torch where there is a GPU for it
         required.add("triton")
     owners = metadata.packages_distributions()
-    for path in (SOURCE / part).rglob("*.py"):
+    for path in (path for path in SOURCE.rglob("*.py") if _part(path) == part):
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-            if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            if isinstance(node, ast.ImportFrom) and node.module:
                 names = [node.module]
             for name in {name.split(".")[0] for name in names} - sys.stdlib_module_names - {"convattn"}:
                 assert {_canonical(owner) for owner in owners[name]} & required, f"{path}: {name}"
