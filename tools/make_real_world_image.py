@@ -1,4 +1,4 @@
-"""Draw docs/_static/real.png: photos upscaled by bicubic interpolation, esc-nano and esc-nano-real.
+"""Draw docs/_static/real.png: photos upscaled by bicubic interpolation and by three models.
 
 python tools/make_real_world_image.py
 """
@@ -20,7 +20,7 @@ SIDE = 80  # of a part
 
 def main() -> None:
     """Draw the image."""
-    upscalers = [Upscaler(name, scale=SCALE) for name in ("esc-nano", "esc-nano-real")]
+    upscalers = [Upscaler(name, scale=SCALE) for name in ("esc-nano", "esc-nano-real", "esc-small-real")]
     rows = []
     for name, (top, left) in PARTS.items():
         pixels = read_rgb(ROOT / "examples" / "real" / f"{name}.jpg")
