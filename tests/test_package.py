@@ -35,6 +35,7 @@ ORDER = [
     *(
         "errors",
         "files",
+        "progress",
         "ops",
         "layers",
         "models",

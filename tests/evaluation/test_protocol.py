@@ -117,7 +117,7 @@ def test_bad_input_is_explained(folder: Path) -> None:
         list(pairs(folder, 8))
     with pytest.raises(InputError, match="There is no file"):
         list(pairs(folder / "missing.png", 2))
-    with pytest.raises(InputError, match="upscales by any scale; say by which"):
+    with pytest.raises(InputError, match="upscales by an arbitrary scale; give one"):
         choose_method("bicubic")
     save_network(build("esc-nano", 2), folder / "x2.safetensors")
     with pytest.raises(InputError, match="×2, not ×3"):

@@ -168,7 +168,7 @@ def test_a_file_that_differs_is_not_kept(
 @pytest.mark.parametrize(
     ("name", "options", "sentence"),
     [
-        ("network.bin", {}, "give it one of the suffixes"),
+        ("network.bin", {}, "use one of the suffixes"),
         ("network.onnx", {"precision": "bf16"}, "There is no precision bf16"),
         ("network.xml", {"precision": "int8"}, "only int8 does"),
         ("network.pt2", {"precision": "int8", "calibration": "."}, "Only ONNX and OpenVINO are written in"),
@@ -195,7 +195,7 @@ def test_a_model_of_any_scale_at_one(suffix: str, tmp_path: Path) -> None:
 
 def test_scales_that_cannot_be_exported(network: nn.Module, tmp_path: Path) -> None:
     for scale in (None, 0):
-        with pytest.raises(InputError, match="any scale"):
+        with pytest.raises(InputError, match="arbitrary scale"):
             export(build("esc-lte"), tmp_path / "network.onnx", scale=scale)
     with pytest.raises(InputError, match="×2, not ×3"):
         export(network, tmp_path / "network.onnx", scale=3)

@@ -62,7 +62,8 @@ def _guarded(path: Path, format: str | None, decode: Callable[[Path], pyvips.Ima
             vips_image = decode(path)
     except InputError:
         raise
-    except UnidentifiedImageError:
+    # Ultralytics replaces Image.open by one that needs pi_heif for files that Pillow does not know.
+    except (UnidentifiedImageError, ModuleNotFoundError):
         raise InputError(f"{path} is not an image in a known format.") from None
     except PIL.Image.DecompressionBombError:
         raise InputError(

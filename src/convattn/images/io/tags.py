@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from PIL import Image as PILImage
-from PIL import TiffImagePlugin, UnidentifiedImageError
+from PIL import TiffImagePlugin
 
 __all__ = ["exif_of_tiff", "nclx_of", "write_exif_to_tiff"]
 
@@ -21,7 +21,7 @@ def exif_of_tiff(path: Path) -> bytes | None:
     try:
         with PILImage.open(path, formats=["TIFF"]) as image:
             return _as_exif(image.getexif())
-    except (OSError, UnidentifiedImageError, ValueError, KeyError, TypeError, struct.error):
+    except (OSError, ImportError, ValueError, KeyError, TypeError, struct.error):
         return None  # libvips reads the pixels of some files whose directories Pillow does not understand
 
 
