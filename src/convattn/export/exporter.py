@@ -73,7 +73,7 @@ def _check_request(
     if network.scale is None and (scale is None or scale < 1):
         raise InputError("This model has an arbitrary scale; give the whole scale to export it at.")
     if network.scale is not None and scale not in (None, network.scale):
-        raise InputError(f"This model upscales {network.scale} times, not {scale} times.")
+        raise InputError(f"This model upscales ×{network.scale}, not ×{scale}.")
     if precision == "int8" and path.suffix not in (".onnx", ".xml"):
         raise InputError("Only ONNX and OpenVINO are written in int8; give the suffix .onnx or .xml.")
     if (precision == "int8") != (calibration is not None):
