@@ -6,8 +6,8 @@ from hashlib import blake2b
 from typing import NamedTuple
 
 from convattn.cluster.storage import is_folder, join, list_files
-from convattn.errors import InputError
 from convattn.images.io import READABLE, WRITABLE
+from convattn.inference.batch_jobs import result_suffix
 
 __all__ = ["RemoteJob", "find_jobs"]
 
@@ -39,10 +39,7 @@ def find_jobs(inputs: Sequence[str], output: str, format: str | None = None) -> 
     Raises:
         InputError: The format cannot be written, or a folder cannot be listed.
     """
-    suffix = f".{format.lower().removeprefix('.')}" if format else None
-    if suffix not in (None, *WRITABLE):
-        choices = ", ".join(known.removeprefix(".") for known in WRITABLE)
-        raise InputError(f"The format {format} cannot be written; choose {choices}.")
+    suffix = result_suffix(format)
     taken: set[bytes] = set()
     for source, place in _find(inputs, output):
         yield RemoteJob(source, join(output, _name(place, suffix, taken)))

@@ -19,6 +19,7 @@ __all__ = [
     "is_wanted",
     "place_results",
     "plan",
+    "result_suffix",
     "upscale_files",
     "without_earlier_results",
 ]
@@ -59,7 +60,7 @@ def plan(inputs: Sequence[str], output: str | os.PathLike[str], format: str | No
     names_a_folder = os.fspath(output).endswith(("/", os.sep))
     output = Path(output)
     sources = _find(inputs, output)
-    suffix = _suffix(format)
+    suffix = result_suffix(format)
     if not names_a_folder and _names_a_file(output, inputs):
         if suffix not in (None, output.suffix.lower()):
             raise InputError(f"{output} does not end in {suffix}; leave the format out or change the name.")
@@ -170,7 +171,8 @@ def _fixed_part(pattern: str) -> Path:
     return Path(*itertools.takewhile(lambda part: not glob.has_magic(part), parts))
 
 
-def _suffix(format: str | None) -> str | None:
+def result_suffix(format: str | None) -> str | None:
+    """Return the suffix that a format asks for; raise an InputError where it cannot be written."""
     if format is None:
         return None
     suffix = "." + format.lower().removeprefix(".")
