@@ -150,7 +150,7 @@ def test_a_release_that_builds_otherwise_is_refused(monkeypatch: pytest.MonkeyPa
     original = tasks.parse_model.__wrapped__
     monkeypatch.setattr(tasks, "parse_model", parse_model)
     monkeypatch.setattr(parse_model, "knows_c3k2_esc", False, raising=False)
-    registration._wrap(tasks, "parse_model", registration._parse_model)
+    registration._wrap(tasks, "parse_model", registration.parsing.parse_model)
     with pytest.raises(InputError, match=r"does not support ultralytics .* built row 4 as Identity"):
         YOLO("yolo26n-C3k2_ESC.yaml")
 
@@ -178,7 +178,7 @@ def test_operations_are_counted_by_hand() -> None:
     large = sum(16 * 16 * 169 * (640 // s) ** 2 for s in (4, 8, 16, 32, 16, 8, 16, 32))
     dynamic = sum(16 * 9 * (640 // s) ** 2 for s in (4, 8, 16, 32, 16, 8, 16, 32))
     with pytest.MonkeyPatch.context() as patch:
-        rules = registration.sys.modules["thop.profile"].register_hooks
+        rules = sys.modules["thop.profile"].register_hooks
         patch.delitem(rules, convattn.layers.ConvAttention)
         rest = get_flops(model, 640)
     assert get_flops(model, 640) == pytest.approx(rest + 2 * (large + dynamic) / 1e9, rel=1e-3)
@@ -205,9 +205,10 @@ def test_misspelt_names_of_models_get_a_suggestion(name: str, nearest: str) -> N
         YOLO(name)
 
 
-def test_a_missing_dataset_ends_the_yolo_command_in_a_sentence(tmp_path: Path) -> None:
+@pytest.mark.parametrize("model", ["yolo26n-C3k2_ESC-finest.yaml", "yolo26n.yaml"])
+def test_a_missing_dataset_ends_the_yolo_command_in_a_sentence(model: str, tmp_path: Path) -> None:
     command = "from ultralytics.cfg import entrypoint; import sys; sys.argv[0] = 'yolo'; entrypoint()"
-    words = ["train", "model=yolo26n-C3k2_ESC-finest.yaml", "data=nowhere.yaml", "device=cpu"]
+    words = ["train", f"model={model}", "data=nowhere.yaml", "device=cpu"]
     done = subprocess.run(
         [sys.executable, "-c", f"import convattn_yolo; {command}", *words],
         capture_output=True,
@@ -217,3 +218,8 @@ def test_a_missing_dataset_ends_the_yolo_command_in_a_sentence(tmp_path: Path) -
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     assert done.stderr.splitlines()[-1].startswith("yolo: The dataset nowhere.yaml cannot be used: ")
+
+
+def test_a_missing_dataset_still_raises_the_error_of_ultralytics(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match=r"The dataset nowhere\.yaml cannot be used: .*nowhere"):
+        YOLO("yolo26n.yaml").train(data="nowhere.yaml", device="cpu", project=tmp_path)

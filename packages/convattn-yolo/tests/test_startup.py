@@ -56,3 +56,25 @@ def test_a_failure_of_ours_is_only_a_warning(tmp_path: Path, monkeypatch: pytest
 def test_without_the_package_the_line_does_nothing() -> None:
     line = (STARTUP / "convattn_yolo.pth").read_text()
     assert run(f"import sys\nsys.modules['convattn'] = None\n{line}\nprint('fine')") == "fine"
+
+
+@pytest.mark.parametrize("order", ["ours, theirs", "theirs, ours"])
+def test_another_finder_that_delegates_too_does_not_recurse(order: str, tmp_path: Path) -> None:
+    """As when an older release of this package is loaded in the same process."""
+    code = f"""
+import sys
+from convattn_yolo import startup
+
+class Other:
+    def find_spec(self, name, path=None, target=None):
+        others = [finder for finder in sys.meta_path if finder is not self]
+        return next(filter(None, (finder.find_spec(name, path, target) for finder in others)), None)
+
+ours, theirs = startup._Watcher(), Other()
+startup._EXTENSIONS["convattn_victim"] = lambda module: print("extended")
+sys.meta_path = [{order}, *(f for f in sys.meta_path if not isinstance(f, startup._Watcher))]
+sys.path.insert(0, {str(tmp_path)!r})
+import convattn_victim
+"""
+    (tmp_path / "convattn_victim.py").write_text("value = 1")
+    assert run(code) == "extended"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
+from _thread import get_ident  # threading is not loaded yet
 
 TYPE_CHECKING = False  # importing typing would take longer than everything else here
 if TYPE_CHECKING:
@@ -36,15 +37,29 @@ def install() -> None:
 
 
 class _Watcher:
-    """Import finder that delegates to the other finders and extends certain modules after their execution."""
+    """Import finder that delegates to the other finders and extends certain modules after their execution.
+
+    Another finder may delegate to this one in turn, as that of an older release does: while a thread is
+    looking for a module, this one does not look for it again.
+    """
+
+    def __init__(self) -> None:
+        self._searches: set[tuple[int, str]] = set()
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        if name not in _EXTENSIONS:
+        search = get_ident(), name
+        if name not in _EXTENSIONS or search in self._searches:
             return None
-        finders = (finder for finder in sys.meta_path if finder is not self and hasattr(finder, "find_spec"))
-        spec = next(filter(None, (finder.find_spec(name, path, target) for finder in finders)), None)
+        self._searches.add(search)
+        try:
+            finders = [
+                finder for finder in sys.meta_path if finder is not self and hasattr(finder, "find_spec")
+            ]
+            spec = next(filter(None, (finder.find_spec(name, path, target) for finder in finders)), None)
+        finally:
+            self._searches.remove(search)
         if spec is not None and spec.loader is not None:
             _extend_after_execution(spec.loader, _EXTENSIONS[name])
         return spec
@@ -82,6 +97,12 @@ def _extend_trainer(trainer: ModuleType) -> None:
     register_trainer(trainer)
 
 
+def _extend_command(cfg: ModuleType) -> None:
+    from convattn_yolo.registration import register_command
+
+    register_command(cfg)
+
+
 def _extend_torchvision(extension: ModuleType) -> None:
     if {"ultralytics", "convattn"} & sys.modules.keys():  # others get the torchvision that is installed
         from convattn_yolo.torchvision_nms import define_nms
@@ -92,5 +113,6 @@ def _extend_torchvision(extension: ModuleType) -> None:
 _EXTENSIONS: dict[str, Callable[[ModuleType], None]] = {
     "ultralytics.nn.tasks": _extend_tasks,
     "ultralytics.engine.trainer": _extend_trainer,
+    "ultralytics.cfg": _extend_command,
     "torchvision.extension": _extend_torchvision,
 }
