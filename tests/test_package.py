@@ -34,6 +34,7 @@ def test_import_brings_in_no_framework(module):
 ORDER = [
     *(
         "errors",
+        "choices",
         "files",
         "progress",
         "ops",

@@ -99,7 +99,6 @@ def test_every_subject(
         (["networks", "--size", "1281x720"], "cannot be the result of a network of scale 4"),
         (["detector", "--size", "100"], "multiples of 32"),
         (["detector", "--candidates", "yolo99z"], "yolo99z.yaml cannot be loaded"),
-        (["attention", "--precision", "fp8"], "There is no precision fp8"),
         (["attention", "--csv", "nowhere/table.csv"], "nowhere/table.csv cannot be written"),
         (["attention", "--csv", "."], ". cannot be written: it is a folder"),
         (["attention", "--plot", "nowhere/plot.png"], "nowhere/plot.png cannot be written"),

@@ -39,6 +39,21 @@ def test_an_unknown_option_is_one_line(command):
     assert "--scale" in ended.err
 
 
+@pytest.mark.parametrize(
+    ("words", "choices"),
+    [
+        (["upscale", "a.png", "--existing", "ask"], ["refuse", "skip", "overwrite"]),
+        (["upscale", "a.png", "--precision", "fp8"], ["auto", "fp32", "bf16", "fp16"]),
+        (["bench", "attention", "--precision", "fp8"], ["auto", "fp32", "bf16", "fp16"]),
+    ],
+)
+def test_a_wrong_choice_is_answered_with_the_choices(command, words, choices):
+    ended = command(*words)
+    assert ended.status == 2
+    assert all(f"'{choice}'" in ended.err for choice in choices)
+    assert ended.err.count("\n") == 1
+
+
 def test_doctor_tells_versions_device_and_kernels(command):
     ended = command("doctor")
     assert ended.status == 0

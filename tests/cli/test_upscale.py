@@ -116,7 +116,6 @@ def test_results_that_exist(upscale):
         (["a.png", "-o", "b.png", "--scale", "3"], "upscales by 2, not by 3"),
         (["a.png", "-o", "a.png/out"], "cannot be made: Not a directory"),
         (["a.png", "-o", "b.png", "--tile", "big"], "neither auto nor a number"),
-        (["a.png", "-o", "b.png", "--existing", "ask"], "refuse, skip, overwrite"),
         (["nothing", "-o", "out"], "holds no images"),
         (["a.png", "-o", "b.png", "--fidelity", "0.5"], "no weights for fidelity"),
     ],

@@ -3,15 +3,22 @@
 import re
 import shlex
 import sys
+from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from enum import Enum
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from convattn.choices import Precision
+from convattn.cli.options import Device, Precisions, with_groups
 from convattn.errors import InputError
+
+if TYPE_CHECKING:
+    from convattn.bench.spec import Case, Setting
 
 __all__ = ["bench"]
 
@@ -26,6 +33,75 @@ class Suite(str, Enum):
     detector = "detector"
 
 
+@dataclass(frozen=True)
+class Measurement:
+    """What is measured, how large, and how often."""
+
+    candidates: Annotated[
+        str | None,
+        typer.Option(
+            help="Separated by commas; the first is the baseline: networks, also in a variant such as "
+            "esc@naive or esc@flex; variants of an attention layer such as naive,cpu; detectors."
+        ),
+    ] = None
+    size: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WIDTHxHEIGHT",
+            help="Of a network's result (1280x720), a layer's feature map (288), or a detector's image "
+            "(640).",
+        ),
+    ] = None
+    scale: Annotated[int, typer.Option(min=1, help="Of networks.")] = 4
+    largest: Annotated[
+        int | None, typer.Option(min=64, help="Side of the largest image of the suite scaling (1024).")
+    ] = None
+    rounds: Annotated[int | None, typer.Option(min=1, help="How often each candidate is timed (7).")] = None
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="On a CPU; by default as many as torch uses.")
+    ] = None
+    device: Device = "auto"
+    precision: Precisions = Precision.fp32
+    quick: Annotated[bool, typer.Option("--quick", help="Small sizes and three rounds.")] = False
+
+    def setting(self) -> "Setting":
+        """Return the device, the precision and the number of threads."""
+        import torch
+
+        from convattn.bench.spec import Setting
+        from convattn.inference.devices import choose_device, choose_precision
+
+        device = choose_device(self.device)
+        precision = choose_precision(self.precision.value, device)
+        return Setting(str(device), precision, self.threads or torch.get_num_threads())
+
+    def cases(self, suite: Suite, setting: "Setting") -> "Sequence[Case]":
+        """Return the cases of a suite."""
+        from convattn.bench.suites import SUITES, Plan
+
+        names = self.candidates and list(dict.fromkeys(name.strip() for name in self.candidates.split(",")))
+        plan = Plan(_size(self.size), names or None, self.scale, self.largest, setting.device, self.quick)
+        return SUITES[suite.value](plan)
+
+
+@dataclass(frozen=True)
+class Files:
+    """Where figures are written."""
+
+    csv: Annotated[Path | None, typer.Option(help="File for every figure.")] = None
+    plot: Annotated[Path | None, typer.Option(help="File for a plot: .png, .svg or .pdf.")] = None
+
+    def check(self) -> None:
+        """Raise an InputError if the plot cannot be drawn."""
+        if self.plot and self.plot.suffix.lower() not in (".png", ".svg", ".pdf"):
+            raise InputError(f"{self.plot} cannot be drawn: its name must end in .png, .svg or .pdf.")
+        if self.plot and not find_spec("matplotlib"):
+            raise InputError(
+                'Plots are drawn by matplotlib, which is missing: pip install "convattn[bench]".'
+            )
+
+
+@with_groups
 def bench(
     suite: Annotated[
         Suite,
@@ -35,74 +111,38 @@ def bench(
             "depends on the size of the image; detector: YOLO26n with C3k2_ESC."
         ),
     ],
-    candidates: Annotated[
-        str | None,
-        typer.Option(
-            help="Separated by commas; the first is the baseline: networks, also in a variant such as "
-            "esc@naive or esc@flex; variants of an attention layer such as naive,cpu; detectors."
-        ),
-    ] = None,
-    size: Annotated[
-        str | None,
-        typer.Option(
-            metavar="WIDTHxHEIGHT",
-            help="Of a network's result (1280x720), a layer's feature map (288), or a detector's image "
-            "(640).",
-        ),
-    ] = None,
-    scale: Annotated[int, typer.Option(min=1, help="Of networks.")] = 4,
-    largest: Annotated[
-        int | None, typer.Option(min=64, help="Side of the largest image of the suite scaling (1024).")
-    ] = None,
-    rounds: Annotated[int | None, typer.Option(min=1, help="How often each candidate is timed (7).")] = None,
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="On a CPU; by default as many as torch uses.")
-    ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
-    precision: Annotated[str, typer.Option(help="fp32, bf16, fp16 or auto.")] = "fp32",
-    quick: Annotated[bool, typer.Option("--quick", help="Small sizes and three rounds.")] = False,
-    csv: Annotated[Path | None, typer.Option(help="File for every figure.")] = None,
-    plot: Annotated[Path | None, typer.Option(help="File for a plot: .png, .svg or .pdf.")] = None,
+    measurement: Measurement,
+    files: Files,
 ) -> None:
     """Measure time, memory and arithmetic of candidates in turns: medians, spread and ratios.
 
     Memory is the peak of a forward pass without weights and input, on a CPU in a process of its own.
     """
-    import torch
     from rich.console import Console
 
     from convattn.bench import runner
     from convattn.bench.report import Row, describe, rows, tables, write_csv, write_plot
-    from convattn.bench.spec import Setting
-    from convattn.bench.suites import SUITES, Plan
     from convattn.files import replacing
-    from convattn.inference.devices import choose_device, choose_precision
 
-    if plot and plot.suffix.lower() not in (".png", ".svg", ".pdf"):
-        raise InputError(f"{plot} cannot be drawn: its name must end in .png, .svg or .pdf.")
-    if plot and not find_spec("matplotlib"):
-        raise InputError('Plots are drawn by matplotlib, which is missing: pip install "convattn[bench]".')
-    where = choose_device(device)
-    setting = Setting(str(where), choose_precision(precision, where), threads or torch.get_num_threads())
-    names = list(dict.fromkeys(name.strip() for name in candidates.split(","))) if candidates else None
-    cases = SUITES[suite.value](Plan(_size(size), names, scale, largest, setting.device, quick))
-    about = describe(setting)
-    command = shlex.join(["convattn", *sys.argv[1:]])
+    files.check()
+    setting = measurement.setting()
+    cases = measurement.cases(suite, setting)
+    rounds = measurement.rounds or (3 if measurement.quick else 7)
+    about, command = describe(setting), shlex.join(["convattn", *sys.argv[1:]])
     messages, console = Console(stderr=True), Console(width=max(Console().width, 150))  # room for the table
     with ExitStack() as stack:
-        csv_file, plot_file = (path and stack.enter_context(replacing(path)) for path in (csv, plot))
+        csv, plot = (path and stack.enter_context(replacing(path)) for path in (files.csv, files.plot))
         measured: list[Row] = []
         with messages.status("") as status:
             for case in cases:
-                results = runner.measure(case, setting, rounds or (3 if quick else 7), status.update)
-                measured.extend(rows(case, results))
+                measured.extend(rows(case, runner.measure(case, setting, rounds, status.update)))
         for table in tables(measured):
             console.print(table)
         console.print(f"{about}\n{command}", highlight=False, soft_wrap=True)
-        if csv_file:
-            write_csv(measured, csv_file, environment=about, command=command)
-        if plot_file:
-            write_plot(measured, plot_file, f"{about}\n{command}")
+        if csv:
+            write_csv(measured, csv, environment=about, command=command)
+        if plot:
+            write_plot(measured, plot, f"{about}\n{command}")
 
 
 def _size(text: str | None) -> tuple[int, int] | None:

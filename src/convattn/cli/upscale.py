@@ -1,8 +1,12 @@
 """``convattn upscale``."""
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from convattn.choices import Existing, Precision
+from convattn.cli.options import Device, Precisions, with_groups
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -14,14 +18,10 @@ if TYPE_CHECKING:
 __all__ = ["upscale"]
 
 
-def upscale(
-    inputs: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="INPUT",
-            help="Images, videos, folders, patterns such as '*.png', or - for standard input.",
-        ),
-    ],
+@dataclass(frozen=True)
+class Results:
+    """Where results go, how large they are, and in what format."""
+
     output: Annotated[
         str | None,
         typer.Option(
@@ -30,19 +30,49 @@ def upscale(
             help="A folder; for one input it may be the name of the result, or - for standard output. By "
             "default results lie beside their inputs, as photo_x2.jpg.",
         ),
-    ] = None,
+    ] = None
     scale: Annotated[
         float | None,
         typer.Option(
             "--scale", "-s", help="How many times larger, 1 to 30; by default that of the model, or 2."
         ),
-    ] = None,
-    width: Annotated[int | None, typer.Option(help="In place of a scale: most pixels across.")] = None,
-    height: Annotated[int | None, typer.Option(help="In place of a scale: most pixels down.")] = None,
+    ] = None
+    width: Annotated[int | None, typer.Option(help="In place of a scale: most pixels across.")] = None
+    height: Annotated[int | None, typer.Option(help="In place of a scale: most pixels down.")] = None
     size: Annotated[
         str | None, typer.Option(metavar="WIDTHxHEIGHT", help="In place of a scale: what results fit in.")
-    ] = None,
-    exact: Annotated[bool, typer.Option("--exact", help="Stretch results to the whole of the size.")] = False,
+    ] = None
+    exact: Annotated[bool, typer.Option("--exact", help="Stretch results to the whole of the size.")] = False
+    output_format: Annotated[
+        str | None,
+        typer.Option(
+            metavar="png|jpg|webp|tif|avif", help="By default that of each input, or of OUTPUT's name."
+        ),
+    ] = None
+    quality: Annotated[
+        int, typer.Option(min=1, max=100, help="Of JPEG, WebP and AVIF; 100 makes the last two lossless.")
+    ] = 95
+    existing: Annotated[Existing, typer.Option(help="What to do where a result exists already.")] = (
+        Existing.refuse
+    )
+
+    def sides(self) -> tuple[int | None, int | None] | None:
+        """Return height and width that results fit in, or None for a scale."""
+        from convattn.errors import InputError
+        from convattn.images.sizes import parse_size
+
+        given = self.height, self.width
+        if self.size is not None and given != (None, None):
+            raise InputError("Give --size, or --width and --height, not both.")
+        if self.size is not None:
+            return parse_size(self.size)
+        return None if given == (None, None) else given
+
+
+@dataclass(frozen=True)
+class Computation:
+    """What upscales, and how."""
+
     model: Annotated[
         str | None,
         typer.Option(
@@ -52,65 +82,86 @@ def upscale(
             "Hub id; by default esc-nano at scale 2, 3 or 4, and esc-nano-lte at any other. Trust a .pt2 "
             "file as you would a program: it can run code.",
         ),
-    ] = None,
-    output_format: Annotated[
-        str | None,
-        typer.Option(
-            metavar="png|jpg|webp|tif|avif", help="By default that of each input, or of OUTPUT's name."
-        ),
-    ] = None,
-    quality: Annotated[
-        int, typer.Option(min=1, max=100, help="Of JPEG, WebP and AVIF; 100 makes the last two lossless.")
-    ] = 95,
-    existing: Annotated[
-        str, typer.Option(metavar="refuse|skip|overwrite", help="What to do where a result exists already.")
-    ] = "refuse",
-    device: Annotated[
-        str, typer.Option(metavar="auto|cpu|cuda|mps", help="auto takes a GPU if there is one.")
-    ] = "auto",
-    precision: Annotated[
-        str, typer.Option(metavar="auto|fp32|bf16|fp16", help="auto is fp16 on CUDA and fp32 elsewhere.")
-    ] = "auto",
+    ] = None
+    device: Device = "auto"
+    precision: Precisions = Precision.auto
     tile: Annotated[
         str,
         typer.Option(metavar="auto|PIXELS", help="Side of tiles, which are not quite exact; auto is exact."),
-    ] = "auto",
+    ] = "auto"
     self_ensemble: Annotated[
         bool,
         typer.Option(
             "--self-ensemble", help="Average over 8 flips and rotations: a little better, 8 times slower."
         ),
-    ] = False,
+    ] = False
     fidelity: Annotated[
         float | None,
         typer.Option(
             min=0, max=1, help="0 is sharpest, 1 most faithful, for models with weights of both kinds."
         ),
-    ] = None,
+    ] = None
+
+    def settings(self) -> dict[str, Any]:
+        """Return arguments of an Upscaler."""
+        from convattn.errors import InputError
+
+        if self.tile != "auto" and not self.tile.isdecimal():
+            raise InputError(f"The tile {self.tile} is neither auto nor a number of pixels.")
+        return dict(
+            device=self.device,
+            precision=self.precision.value,
+            tile=None if self.tile == "auto" else int(self.tile),
+            self_ensemble=self.self_ensemble,
+            fidelity=self.fidelity,
+        )
+
+
+@dataclass(frozen=True)
+class Videos:
+    """How videos are written."""
+
     codec: Annotated[
         str | None,
         typer.Option(
             metavar="h264|hevc|av1|vp9|prores|ffv1", help="Of a video; by default h264, or vp9 for .webm."
         ),
-    ] = None,
+    ] = None
     crf: Annotated[
         int | None,
         typer.Option(
             min=0, max=63, help="Of a video: less is better and larger; by default hardly any loss."
         ),
-    ] = None,
+    ] = None
     fps: Annotated[
         float | None,
         typer.Option(help="Frames per second of a folder of images; by default its timestamps.txt, or 25."),
-    ] = None,
-    batch: Annotated[int, typer.Option(min=1, help="Frames of a video that are upscaled at once.")] = 4,
-    cluster: Annotated[
-        str | None,
-        typer.Option(
-            metavar="auto|ADDRESS",
-            help="Upscale images with a Ray cluster; INPUT and OUTPUT may be s3://… and the like.",
-        ),
-    ] = None,
+    ] = None
+    batch: Annotated[int, typer.Option(min=1, help="Frames of a video that are upscaled at once.")] = 4
+
+
+Inputs = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="INPUT", help="Images, videos, folders, patterns such as '*.png', or - for standard input."
+    ),
+]
+Cluster = Annotated[
+    str | None,
+    typer.Option(
+        metavar="auto|ADDRESS",
+        help="Upscale images with a Ray cluster; INPUT and OUTPUT may be s3://… and the like.",
+    ),
+]
+
+
+@with_groups
+def upscale(
+    inputs: Inputs,
+    results: Results,
+    computation: Computation,
+    videos: Videos,
+    cluster: Cluster = None,
 ) -> None:
     """Upscale images and video: convattn upscale photo.jpg makes photo_x2.jpg.
 
@@ -137,67 +188,48 @@ def upscale(
     from rich.console import Console
 
     from convattn.cli.pipes import with_pipes
-    from convattn.cli.video import upscale_videos
     from convattn.cli.warnings import notes
-    from convattn.errors import InputError
-    from convattn.images.sizes import parse_size
-    from convattn.inference.batch_jobs import plan
     from convattn.inference.upscaler import Upscaler
-    from convattn.inference.video_jobs import split_inputs
 
-    if size is not None and (height, width) != (None, None):
-        raise InputError("Give --size, or --width and --height, not both.")
-    if size is not None:
-        height, width = parse_size(size)
-    sides = None if (height, width) == (None, None) else (height, width)
-    if tile != "auto" and not tile.isdecimal():
-        raise InputError(f"The tile {tile} is neither auto nor a number of pixels.")
-    console = Console(stderr=True)
-    common: dict[str, Any] = dict(
-        exact=exact,
-        device=device,
-        precision=precision,
-        tile=None if tile == "auto" else int(tile),
-        self_ensemble=self_ensemble,
-        fidelity=fidelity,
-    )
+    console, output, format = Console(stderr=True), results.output, results.output_format
+    common = dict(size=results.sides(), exact=results.exact, **computation.settings())
+    common |= dict(model=computation.model, scale=results.scale)
     if cluster:
         from convattn.cli.cluster import upscale_on_cluster
 
-        settings = dict(model=model, scale=scale, size=sides, quality=quality, existing=existing, **common)
-        upscale_on_cluster(inputs, output, cluster, output_format, console, settings)
-        return
-    with with_pipes(inputs, output, output_format) as (inputs, output), notes(console):
-        upscaler = Upscaler(model, scale, size=sides, **common)
-        results = [(inputs, output)] if output else _beside(inputs, upscaler, output_format)
-        videos: list[Job] = []
-        jobs: list[Job] = []
-        for given, result in results:
-            moving, images = split_inputs(given, result)
-            videos += moving
-            jobs += plan(images, result, output_format) if images else []
-        errors = upscale_videos(
-            upscaler,
-            videos,
-            console,
-            existing,
-            label=f"{model} {upscaler.request} {precision} {tile}",
-            codec=codec,
-            crf=crf,
-            fps=fps,
-            batch_size=batch,
-            quality=quality,
-            output_format=output_format,
-        )
-        errors += _upscale_images(upscaler, jobs, console, quality=quality, existing=existing)
-        for error in errors:
-            typer.echo(f"convattn: {error}", err=True)
-        count = len(jobs) + len(videos)
-        if errors and count > 1:
-            kinds = "images" if not videos else "files"
-            typer.echo(f"convattn: {len(errors)} of {count} {kinds} failed.", err=True)
-        if errors:
-            raise typer.Exit(1)
+        settings = dict(quality=results.quality, existing=results.existing.value, **common)
+        return upscale_on_cluster(inputs, output, cluster, format, console, settings)
+    with with_pipes(inputs, output, format) as (inputs, output), notes(console):
+        upscaler = Upscaler(**common)
+        targets = [(inputs, output)] if output else _beside(inputs, upscaler, format)
+        clips, images = _plan(targets, format)
+        label = f"{computation.model} {upscaler.request} {common['precision']} {computation.tile}"
+        errors = _upscale_videos(upscaler, clips, console, results, videos, label)
+        errors += _upscale_images(upscaler, images, console, results)
+        _list_failures(errors, len(clips) + len(images), "files" if clips else "images")
+
+
+def _plan(targets: list[tuple[list[str], str]], format: str | None) -> "tuple[list[Job], list[Job]]":
+    """Return the videos and the images of all inputs, each with its result."""
+    from convattn.inference.batch_jobs import plan
+    from convattn.inference.video_jobs import split_inputs
+
+    videos: list[Job] = []
+    images: list[Job] = []
+    for inputs, output in targets:
+        moving, still = split_inputs(inputs, output)
+        videos += moving
+        images += plan(still, output, format) if still else []
+    return videos, images
+
+
+def _list_failures(errors: "list[InputError]", count: int, kinds: str) -> None:
+    for error in errors:
+        typer.echo(f"convattn: {error}", err=True)
+    if errors and count > 1:
+        typer.echo(f"convattn: {len(errors)} of {count} {kinds} failed.", err=True)
+    if errors:
+        raise typer.Exit(1)
 
 
 def _beside(inputs: list[str], upscaler: "Upscaler", format: str | None) -> list[tuple[list[str], str]]:
@@ -210,8 +242,28 @@ def _beside(inputs: list[str], upscaler: "Upscaler", format: str | None) -> list
     return [([given], result) for given, result in results]
 
 
+def _upscale_videos(
+    upscaler: "Upscaler", jobs: "list[Job]", console: "Console", results: Results, videos: Videos, label: str
+) -> "list[InputError]":
+    from convattn.cli.video import upscale_videos
+
+    return upscale_videos(
+        upscaler,
+        jobs,
+        console,
+        results.existing.value,
+        label=label,
+        codec=videos.codec,
+        crf=videos.crf,
+        fps=videos.fps,
+        batch_size=videos.batch,
+        quality=results.quality,
+        output_format=results.output_format,
+    )
+
+
 def _upscale_images(
-    upscaler: "Upscaler", jobs: "list[Job]", console: "Console", *, quality: int, existing: str
+    upscaler: "Upscaler", jobs: "list[Job]", console: "Console", results: Results
 ) -> "list[InputError]":
     """Upscale images under a progress bar."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -224,7 +276,7 @@ def _upscale_images(
         return upscale_files(
             upscaler,
             jobs,
-            quality=quality,
-            existing=existing,
-            progress=lambda done: bar.update(task, completed=done),
+            quality=results.quality,
+            existing=results.existing.value,
+            progress=lambda fraction: bar.update(task, completed=fraction * len(jobs)),
         )

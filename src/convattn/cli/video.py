@@ -23,7 +23,7 @@ def upscale_videos(
         upscaler: Upscales the frames.
         jobs: What to read and what to write.
         console: Where progress is shown.
-        existing: One of :data:`~convattn.inference.batch_jobs.EXISTING`.
+        existing: One of :class:`~convattn.choices.Existing`.
         **options: Those of :func:`_upscale`.
 
     Returns:

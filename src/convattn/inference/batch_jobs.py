@@ -7,13 +7,14 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from convattn.choices import Existing
 from convattn.errors import InputError
 from convattn.files import natural_key, remove_litter
 from convattn.images.io import WRITABLE, check_size, find_images, format_of, read_image, write_image
 from convattn.inference.upscaler import Upscaler
+from convattn.progress import Progress, ignore, share
 
 __all__ = [
-    "EXISTING",
     "Job",
     "check_existing",
     "is_wanted",
@@ -24,7 +25,6 @@ __all__ = [
     "without_earlier_results",
 ]
 
-EXISTING = ("refuse", "skip", "overwrite")
 """What can be done where a result exists already."""
 
 
@@ -77,8 +77,8 @@ def upscale_files(
     jobs: Sequence[Job],
     *,
     quality: int = 95,
-    existing: str = "refuse",
-    progress: Callable[[float], None] = lambda done: None,
+    existing: str = Existing.refuse,
+    progress: Progress = ignore,
 ) -> list[InputError]:
     """Upscale image files, going on with the next where one cannot be upscaled.
 
@@ -86,9 +86,9 @@ def upscale_files(
         upscaler: What upscales them.
         jobs: What to read and what to write.
         quality: 1 to 100, as in :func:`~convattn.images.io.write_image`.
-        existing: One of :data:`EXISTING`: a result that exists already counts as failed, is passed over, or
-            is replaced.
-        progress: Called now and then with how many images are done, as a fraction of the last.
+        existing: One of :class:`~convattn.choices.Existing`: a result that exists already counts as failed,
+            is passed over, or is replaced.
+        progress: Called now and then with the fraction that is done, up to 1.
 
     Returns:
         What went wrong, at most one error an image.
@@ -103,19 +103,20 @@ def upscale_files(
     errors = []
     for number, job in enumerate(jobs):
         try:
-            _upscale_file(upscaler, job, quality, existing, lambda part: progress(number + part))  # noqa: B023
+            _upscale_file(upscaler, job, quality, existing, share(progress, number, len(jobs)))
         except InputError as error:
             errors.append(error)
         except OSError as error:  # a name that is too long even to ask for
             errors.append(InputError(f"{job.source} cannot be upscaled to {job.target}: {error.strerror}."))
-        progress(number + 1)
+        progress((number + 1) / len(jobs))
     return errors
 
 
 def check_existing(existing: str) -> None:
-    """Raise an InputError if it is none of :data:`EXISTING`."""
-    if existing not in EXISTING:
-        raise InputError(f"What exists already can be {', '.join(EXISTING)}; {existing} is none of these.")
+    """Raise an InputError if it is none of :class:`~convattn.choices.Existing`."""
+    words = [choice.value for choice in Existing]
+    if existing not in words:
+        raise InputError(f"What exists already can be {', '.join(words)}; {existing} is none of these.")
 
 
 def is_wanted(target: Path, existing: str) -> bool:
@@ -125,9 +126,7 @@ def is_wanted(target: Path, existing: str) -> bool:
     return existing == "overwrite" or not target.exists()
 
 
-def _upscale_file(
-    upscaler: Upscaler, job: Job, quality: int, existing: str, progress: Callable[[float], None]
-) -> None:
+def _upscale_file(upscaler: Upscaler, job: Job, quality: int, existing: str, progress: Progress) -> None:
     if not is_wanted(job.target, existing):
         return
     image = read_image(job.source)
