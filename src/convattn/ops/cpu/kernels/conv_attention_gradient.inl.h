@@ -12,8 +12,9 @@
 #endif
 
 template <class Number>
-class ConvAttentionGradientKernel : ConvAttentionKernel<Number, float> {
-  using Forward = ConvAttentionKernel<Number, float>;
+class ConvAttentionGradientKernel : ConvAttentionKernel<Number> {
+  using O = Operand<Number>;
+  using Forward = ConvAttentionKernel<Number>;
   using Forward::p_, Forward::bands_, Forward::tiles_, Forward::height_, Forward::tile_, Forward::radius_;
   using Forward::depth_, Forward::matrix_, Forward::area_;
 
@@ -65,8 +66,15 @@ class ConvAttentionGradientKernel : ConvAttentionKernel<Number, float> {
 
   struct GradientTile : Forward::Tile {
     GradientTile(const ConvAttentionGradientKernel& kernel, int64_t image, int64_t left, float* large, float* dynamic)
-        : Forward::Tile(kernel, image, left), g(kernel), large(large), dynamic_sum(dynamic), grads(PIXELS * width()) {
-      std::fill(grads + 0, grads + PIXELS * width(), 0.0f);
+       
+        : Forward::Tile(kernel, image, left),
+          g(kernel),
+          large(large),
+          dynamic_sum(dynamic),
+          grads(PIXELS * width()),
+          grad_stack(PIXELS, width()),
+          product_stack(PIXELS, g.columns_) {
+      std::memset(grads, 0, PIXELS * width() * sizeof(O));
     }
 
     int64_t width() const { return g.matrix_.columns; }
@@ -80,7 +88,8 @@ class ConvAttentionGradientKernel : ConvAttentionKernel<Number, float> {
           for (int64_t p = 0; p < count; ++p)
             copy(g.p_.out.at(this->image, 0, y, this->left + x + p), g.p_.channels, grads + p * width());
           this->add_mirrored_taps(x);
-          add_products(count, grads, width(), g.p_.channels, this->products, g.stride_, g.columns_, large);
+          add_products(count, grad_stack(count, grads, width(), width()), g.p_.channels,
+                       product_stack(count, this->products, g.stride_, g.columns_), g.columns_, large);
           add_dynamic(y, x, count);
         }
       }
@@ -101,7 +110,8 @@ class ConvAttentionGradientKernel : ConvAttentionKernel<Number, float> {
 
     const ConvAttentionGradientKernel& g;
     float *large, *dynamic_sum;
-    const Buffer<float> grads;  // (PIXELS, channels)
+    const Buffer<O> grads;  // (PIXELS, channels)
+    const Stack<O> grad_stack, product_stack;
   };
 
   float* to_;

@@ -13,8 +13,9 @@
 #endif
 
 template <class Number>
-class ConvolutionGradientKernel : ConvolutionKernel<Number, float> {
-  using Forward = ConvolutionKernel<Number, float>;
+class ConvolutionGradientKernel : ConvolutionKernel<Number> {
+  using O = Operand<Number>;
+  using Forward = ConvolutionKernel<Number>;
   using Forward::bands_, Forward::height_, Forward::squares_, Forward::width_, Forward::POINTS, Forward::SQUARES;
 
  public:
@@ -77,6 +78,8 @@ class ConvolutionGradientKernel : ConvolutionKernel<Number, float> {
           zeros(g.outs_),
           pixels(4 * g.outs_),
           grads(POINTS * SQUARES * g.outs_),
+          in_stack(SQUARES, g.width_),
+          grad_stack(SQUARES, g.outs_),
           of_normal(g.width_),
           norm_scratch(g.norm_.scratch()) {
       std::fill(zeros + 0, zeros + g.outs_, 0.0f);
@@ -94,9 +97,9 @@ class ConvolutionGradientKernel : ConvolutionKernel<Number, float> {
           this->transform(y, square, count);
           for (int64_t i = 0; i < count; ++i) transform_grads(y, 2 * (square + i), bottom, i);
           for (int64_t point = 0; point < POINTS; ++point)
-            add_products(count, grads + point * SQUARES * g.outs_, g.outs_, g.g_.out_channels,
-                         this->in + point * this->in_step, g.width_, g.width_,
-                         sums + point * g.g_.out_channels * g.width_);
+            add_products(count, grad_stack(count, grads + point * SQUARES * g.outs_, g.outs_, g.outs_),
+                         g.g_.out_channels, in_stack(count, this->in + point * this->in_step, g.width_, g.width_),
+                         g.width_, sums + point * g.g_.out_channels * g.width_);
         }
         for (int64_t i = y; i < std::min(bottom, y + 2); ++i) write(i);
       }
@@ -117,7 +120,7 @@ class ConvolutionGradientKernel : ConvolutionKernel<Number, float> {
         const Vector a = load(from[0] + c), b = load(from[1] + c), d = load(from[2] + c), e = load(from[3] + c);
         const Vector left[4] = {a, a + d, a - d, -d}, right[4] = {b, b + e, b - e, -e};
         store(bias + c, load(bias + c) + left[1] + right[1]);
-        float* to = grads + square * g.outs_ + c;
+        O* to = grads + square * g.outs_ + c;
         CONVATTN_UNROLL(4)
         for (int r = 0; r < 4; ++r, to += 4 * step) {
           store(to, left[r]);
@@ -143,7 +146,8 @@ class ConvolutionGradientKernel : ConvolutionKernel<Number, float> {
     float* sums;
     const Buffer<float> zeros;         // a pixel
     const Buffer<float> pixels;        // (2, 2, out_channels)
-    const Buffer<float> grads;         // (POINTS, SQUARES, out_channels)
+    const Buffer<O> grads;             // (POINTS, SQUARES, out_channels)
+    const Stack<O> in_stack, grad_stack;
     const Buffer<float> of_normal;     // a pixel
     const Buffer<float> norm_scratch;
   };

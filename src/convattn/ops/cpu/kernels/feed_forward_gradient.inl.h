@@ -67,6 +67,8 @@ class FeedForwardGradientKernel {
   }
 
  private:
+  using O = Operand<Number>;
+
   static constexpr int64_t HEIGHT = 64;  // of a band, around which two rows on either side are computed twice
   static constexpr int64_t TILE = 32;    // pixels that stay in the nearest cache from one product to the next
 
@@ -95,18 +97,19 @@ class FeedForwardGradientKernel {
   };
 
   // Three rows, kept in turn, with a pixel of zeros on either side.
+  template <class T>
   struct Rows {
     Rows(int64_t span, int64_t width) : size(span * width), width(width), data(3 * size + TILE * width) {
-      std::fill(data + 0, data + 3 * size + TILE * width, 0.0f);
+      std::memset(data, 0, (3 * size + TILE * width) * sizeof(T));
     }
 
     // From pixel −1 on.
-    float* row(int64_t y) const { return data + (y + 3) % 3 * size; }
-    float* at(int64_t y, int64_t x) const { return row(y) + (x + 1) * width; }
-    void clear(int64_t y) const { std::fill(row(y), row(y) + size, 0.0f); }
+    T* row(int64_t y) const { return data + (y + 3) % 3 * size; }
+    T* at(int64_t y, int64_t x) const { return row(y) + (x + 1) * width; }
+    void clear(int64_t y) const { std::memset(row(y), 0, size * sizeof(T)); }
 
     const int64_t size, width;
-    const Buffer<float> data;
+    const Buffer<T> data;
   };
 
   struct Band {
@@ -120,9 +123,13 @@ class FeedForwardGradientKernel {
           mixed_grads(a.span_, a.hidden_),
           depthwise_grads(a.span_, a.hidden_),
           tile(TILE * a.hidden_),
+          wide(TILE * a.hidden_),
           narrow(TILE * a.width_),
+          pixel_grads(TILE * a.width_),
+          wide_stack(TILE, a.hidden_),
+          narrow_stack(TILE, a.width_),
           scratch(std::max(a.reader_.scratch(), a.norm_.scratch())) {
-      std::fill(narrow + 0, narrow + TILE * a.width_, 0.0f);
+      std::memset(narrow, 0, TILE * a.width_ * sizeof(O));
     }
 
     void run(int64_t top, int64_t bottom) {
@@ -165,12 +172,12 @@ class FeedForwardGradientKernel {
         for (int64_t c = 0; c < a.hidden_; c += LANES)
           counts ? mix_channels<true>(y, x, count, c) : mix_channels<false>(y, x, count, c);
         if (!counts) continue;
-        add_products(count, tile, a.hidden_, a.p_.hidden, narrow, a.width_, a.width_, sum.project_weight);
-        add_pixels(count, narrow, a.width_, sum.project_bias);
+        add_products_of_tile(count, narrow, sum.project_weight);
+        add_pixels(count, narrow + 0, a.width_, sum.project_bias);
       }
     }
 
-    // Leaves m in the tile.
+    // Leaves m in the wide tile.
     template <bool COUNTS>
     CONVATTN_INLINE void mix_channels(int64_t y, int64_t x, int64_t count, int64_t c) {
       const int64_t width = a.hidden_;
@@ -191,7 +198,7 @@ class FeedForwardGradientKernel {
         const Vector grad = result.slope * load(mixed_grad + i * width);
         store(to + i * width, grad);
         if (!COUNTS) continue;
-        store(tile + i * width + c, load(rows[1] + (i + 1) * width) + result.value);
+        store(wide + i * width + c, load(rows[1] + (i + 1) * width) + result.value);
         bias_sum += grad;
         CONVATTN_UNROLL(3)
         for (int r = 0; r < 3; ++r)
@@ -212,17 +219,17 @@ class FeedForwardGradientKernel {
       for (int64_t x = 0; x < a.p_.width; x += TILE) {
         const int64_t count = std::min(TILE, a.p_.width - x);
         for (int64_t c = 0; c < a.hidden_; c += LANES) expand_grads(y, x, count, c);
-        add_products(count, tile, a.hidden_, a.p_.hidden, pixels.at(y, x), a.width_, a.width_, sum.expand_weight);
-        add_pixels(count, tile, a.hidden_, sum.expand_bias);
-        product(count, tile, a.hidden_, a.expand_back_, a.nothing_, narrow);
+        add_products_of_tile(count, pixels.at(y, x), sum.expand_weight);
+        add_pixels(count, wide + 0, a.hidden_, sum.expand_bias);
+        product(count, wide, a.hidden_, a.expand_back_, a.nothing_, pixel_grads);
         for (int64_t i = 0; i < count; ++i) {
           Number* to = a.p_.x_grad.data ? a.p_.x_grad.at(image, 0, y, x + i) : nullptr;
-          a.norm_.write(a.p_.x.at(image, 0, y, x + i), narrow + i * a.width_, scratch, sum.norm, to);
+          a.norm_.write(a.p_.x.at(image, 0, y, x + i), pixel_grads + i * a.width_, scratch, sum.norm, to);
         }
       }
     }
 
-    // The gradient of expand(x), into the tile: through m = h + …, through the depthwise convolution and gelu.
+    // The gradient of expand(x), into the wide tile: through m = h + …, through the depthwise convolution and gelu.
     CONVATTN_INLINE void expand_grads(int64_t y, int64_t x, int64_t count, int64_t c) {
       const int64_t width = a.hidden_;
       const float* rows[3] = {depthwise_grads.at(y + 1, x - 1) + c, depthwise_grads.at(y, x - 1) + c,
@@ -237,28 +244,38 @@ class FeedForwardGradientKernel {
         for (int r = 0; r < 3; ++r)
           CONVATTN_UNROLL(3)
           for (int j = 0; j < 3; ++j) total[r] += weight[3 * r + j] * load(rows[r] + (i + 2 - j) * width);
-        store(tile + i * width + c, (total[0] + total[1] + total[2]) * load(slope + i * width));
+        store(wide + i * width + c, (total[0] + total[1] + total[2]) * load(slope + i * width));
       }
     }
 
+    // Add the products of the wide tile's channels with those of narrower pixels, (hidden, channels).
+    void add_products_of_tile(int64_t count, const O* pixels, float* to) const {
+      add_products(count, wide_stack(count, wide, a.hidden_, a.hidden_), a.p_.hidden,
+                   narrow_stack(count, pixels, a.width_, a.width_), a.width_, to);
+    }
+
     // What it reads and writes beyond the last pixel is memory of the buffers, but none of their pixels.
-    static void product(int64_t count, const float* in, int64_t stride, const Matrix<float>& matrix,
-                        const float* start, float* out) {
-      multiply<float>(count, in, stride, matrix.depth, matrix.from(0), matrix.columns, start, 0, out, matrix.columns);
+    static void product(int64_t count, const O* in, int64_t stride, const Matrix<O>& matrix, const float* start,
+                        float* out) {
+      multiply<O>(count, in, stride, matrix.depth, matrix.from(0), matrix.columns, start, 0, out, matrix.columns);
     }
 
     const FeedForwardGradientKernel& a;
     const int64_t image;
     const Part sum;
-    const Rows pixels, hidden, slopes, mixed_grads, depthwise_grads;
-    const Buffer<float> tile;    // (TILE, hidden)
-    const Buffer<float> narrow;  // (TILE, channels)
+    const Rows<O> pixels;
+    const Rows<float> hidden, slopes, mixed_grads, depthwise_grads;
+    const Buffer<float> tile;         // (TILE, hidden)
+    const Buffer<O> wide;             // (TILE, hidden)
+    const Buffer<O> narrow;           // (TILE, channels)
+    const Buffer<float> pixel_grads;  // (TILE, channels)
+    const Stack<O> wide_stack, narrow_stack;
     const Buffer<float> scratch;
   };
 
   const FeedForwardGradient<Number> p_;
   const int64_t bands_, span_;
-  Matrix<float> expand_, expand_back_, project_back_;
+  Matrix<O> expand_, expand_back_, project_back_;
   const int64_t width_, hidden_;  // channels, padded
   const Parameter<Number> expand_bias_, depthwise_bias_;
   const Buffer<float> depthwise_;  // (9, hidden)

@@ -44,23 +44,57 @@ inline float* unpad(const float* from, int64_t rows, int64_t columns, int64_t st
   return to;
 }
 
-template <int ROWS, int VECTORS>
-CONVATTN_INLINE void add_products_block(int64_t pixels, const float* a, int64_t a_stride, const float* b, int64_t b_stride,
-                               float* out, int64_t out_stride) {
+// Pixels as products that sum over pixels read them: (pixels / TOGETHER, columns, TOGETHER).
+template <class O>
+struct Stacked {
+  const O* data;
+  int64_t stride;
+
+  Stacked from(int64_t column) const { return {data + column * TOGETHER<O>, stride}; }
+};
+
+// Stacks tiles of pixels, in memory of its own where they do not lie that way already.
+template <class O>
+class Stack {
+ public:
+  Stack(int64_t pixels, int64_t columns)
+      : data_(TOGETHER<O> == 1 ? LANES : round_up(pixels, TOGETHER<O>) * round_up(columns, LANES)) {}
+
+  // Of columns padded to whole vectors; a missing last pixel is zero.
+  CONVATTN_INLINE Stacked<O> operator()(int64_t pixels, const O* from, int64_t stride, int64_t columns) const {
+    if constexpr (TOGETHER<O> == 1) return {from, stride};
+    const int64_t width = round_up(columns, LANES) * TOGETHER<O>;
+    O* to = data_;
+    for (int64_t p = 0; p < pixels; p += TOGETHER<O>, from += TOGETHER<O> * stride, to += width)
+      for (int64_t j = 0; j < columns; j += LANES) {
+        Vector numbers[TOGETHER<O>];
+        for (int i = 0; i < TOGETHER<O>; ++i)
+          numbers[i] = p + i < pixels ? load(from + i * stride + j) : Vector{};
+        store_lanes(to + j * TOGETHER<O>, side_by_side<O>(numbers));
+      }
+    return {data_, width};
+  }
+
+ private:
+  const Buffer<O> data_;
+};
+
+template <int ROWS, int VECTORS, class O>
+CONVATTN_INLINE void add_products_block(int64_t pixels, Stacked<O> a, Stacked<O> b, float* out, int64_t out_stride) {
   Vector sum[ROWS][VECTORS];
   CONVATTN_UNROLL(8)
   for (int r = 0; r < ROWS; ++r)
     CONVATTN_UNROLL(3)
     for (int j = 0; j < VECTORS; ++j) sum[r][j] = load(out + r * out_stride + j * LANES);
-  for (int64_t p = 0; p < pixels; ++p, a += a_stride, b += b_stride) {
+  for (int64_t p = 0; p < pixels; p += TOGETHER<O>, a.data += a.stride, b.data += b.stride) {
     Vector row[VECTORS];
     CONVATTN_UNROLL(3)
-    for (int j = 0; j < VECTORS; ++j) row[j] = load(b + j * LANES);
+    for (int j = 0; j < VECTORS; ++j) row[j] = load_lanes(b.from(j * LANES).data);
     CONVATTN_UNROLL(8)
     for (int r = 0; r < ROWS; ++r) {
-      const Vector number = splat(a[r]);
+      const Vector number = broadcast(a.from(r).data);
       CONVATTN_UNROLL(3)
-      for (int j = 0; j < VECTORS; ++j) sum[r][j] += number * row[j];
+      for (int j = 0; j < VECTORS; ++j) sum[r][j] = multiply_add(number, row[j], sum[r][j], O());
     }
   }
   CONVATTN_UNROLL(8)
@@ -69,37 +103,38 @@ CONVATTN_INLINE void add_products_block(int64_t pixels, const float* a, int64_t 
     for (int j = 0; j < VECTORS; ++j) store(out + r * out_stride + j * LANES, sum[r][j]);
 }
 
-template <int VECTORS>
-CONVATTN_INLINE void add_products_columns(int64_t pixels, const float* a, int64_t a_stride, int64_t rows, const float* b,
-                                 int64_t b_stride, float* out, int64_t out_stride) {
+template <int VECTORS, class O>
+CONVATTN_INLINE void add_products_columns(int64_t pixels, Stacked<O> a, int64_t rows, Stacked<O> b, float* out,
+                                          int64_t out_stride) {
   constexpr int ROWS = pixels_at_once(3);
   int64_t r = 0;
   for (; r + ROWS <= rows; r += ROWS)
-    add_products_block<ROWS, VECTORS>(pixels, a + r, a_stride, b, b_stride, out + r * out_stride, out_stride);
+    add_products_block<ROWS, VECTORS>(pixels, a.from(r), b, out + r * out_stride, out_stride);
   for (; r < rows; ++r)
-    add_products_block<1, VECTORS>(pixels, a + r, a_stride, b, b_stride, out + r * out_stride, out_stride);
+    add_products_block<1, VECTORS>(pixels, a.from(r), b, out + r * out_stride, out_stride);
 }
 
 // out[i][j] += Σ_p a[p][i] · b[p][j] for i < rows, j < columns, a multiple of LANES which is also the stride of out.
-inline void add_products(int64_t pixels, const float* a, int64_t a_stride, int64_t rows, const float* b,
-                         int64_t b_stride, int64_t columns, float* out) {
+template <class O>
+inline void add_products(int64_t pixels, Stacked<O> a, int64_t rows, Stacked<O> b, int64_t columns, float* out) {
   for (int64_t j = 0; j < columns;) {
     const int64_t left = (columns - j) / LANES;
     if (left == 1) {
-      add_products_columns<1>(pixels, a, a_stride, rows, b + j, b_stride, out + j, columns);
+      add_products_columns<1>(pixels, a, rows, b.from(j), out + j, columns);
       j += LANES;
     } else if (left == 2 || left == 4) {
-      add_products_columns<2>(pixels, a, a_stride, rows, b + j, b_stride, out + j, columns);
+      add_products_columns<2>(pixels, a, rows, b.from(j), out + j, columns);
       j += 2 * LANES;
     } else {
-      add_products_columns<3>(pixels, a, a_stride, rows, b + j, b_stride, out + j, columns);
+      add_products_columns<3>(pixels, a, rows, b.from(j), out + j, columns);
       j += 3 * LANES;
     }
   }
 }
 
 // to[j] += Σ_p from[p][j]
-inline void add_pixels(int64_t pixels, const float* from, int64_t columns, float* to) {
+template <class O>
+inline void add_pixels(int64_t pixels, const O* from, int64_t columns, float* to) {
   for (int64_t p = 0; p < pixels; ++p) add(from + p * columns, columns, to);
 }
 

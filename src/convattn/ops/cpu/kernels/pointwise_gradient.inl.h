@@ -29,12 +29,10 @@ class PointwiseGradientKernel {
   int64_t tasks() const { return sums_.parts; }
 
   void operator()(int64_t task) const {
-    const Buffer<float> in(TILE * width_), grads(TILE * outs_), scratch(reader_.scratch() + norm_.scratch());
-    std::fill(in + 0, in + TILE * width_, 0.0f);
-    std::fill(grads + 0, grads + TILE * outs_, 0.0f);
+    Tile tile(*this);
     sums_.compute(task, [&](int64_t row, float* sums) {
       for (int64_t x = 0; x < p_.width; x += TILE)
-        differentiate(row / p_.height, row % p_.height, x, std::min(TILE, p_.width - x), in, grads, scratch, sums);
+        tile.differentiate(row / p_.height, row % p_.height, x, std::min(TILE, p_.width - x), sums);
     });
   }
 
@@ -46,32 +44,55 @@ class PointwiseGradientKernel {
   }
 
  private:
+  using O = Operand<Number>;
   static constexpr int64_t TILE = 32;  // pixels, so that they stay in the nearest cache
 
-  void differentiate(int64_t image, int64_t y, int64_t left, int64_t pixels, float* in, float* grads, float* scratch,
-                     float* sums) const {
-    for (int64_t i = 0; i < pixels; ++i) {
-      float* to = in + i * width_;
-      reader_.read(p_.x.at(image, 0, y, left + i), scratch, to);
-      copy(p_.other.at(image, 0, y, left + i), p_.other_channels, to + p_.channels);
-      copy(p_.grad.at(image, 0, y, left + i), p_.out_channels, grads + i * outs_);
+  struct Tile {
+    explicit Tile(const PointwiseGradientKernel& kernel)
+        : a(kernel),
+          in(TILE * a.width_),
+          grads(TILE * a.outs_),
+          in_stack(TILE, a.width_),
+          grad_stack(TILE, a.outs_),
+          in_grads(TILE * a.width_),
+          scratch(std::max(a.reader_.scratch(), a.norm_.scratch())) {
+      std::memset(in, 0, TILE * a.width_ * sizeof(O));
+      std::memset(grads, 0, TILE * a.outs_ * sizeof(O));
     }
-    add_products(pixels, grads, outs_, p_.out_channels, in, width_, width_, sums);
-    sums += p_.out_channels * width_;
-    add_pixels(pixels, grads, outs_, sums);
-    if (!p_.x_grad.data && !norm_.sums() && !p_.other_grad.data) return;
-    multiply<float>(pixels, grads, outs_, p_.out_channels, back_.from(0), width_, nothing_, 0, in, width_);
-    for (int64_t i = 0; i < pixels; ++i) {
-      Number* to = p_.x_grad.data ? p_.x_grad.at(image, 0, y, left + i) : nullptr;
-      norm_.write(p_.x.at(image, 0, y, left + i), in + i * width_, scratch, sums + outs_, to);
-      if (p_.other_grad.data)
-        copy(in + i * width_ + p_.channels, p_.other_channels, p_.other_grad.at(image, 0, y, left + i));
+
+    // Adds to the sums, and writes the gradients of both maps.
+    void differentiate(int64_t image, int64_t y, int64_t left, int64_t pixels, float* sums) {
+      const auto& p = a.p_;
+      for (int64_t i = 0; i < pixels; ++i) {
+        O* to = in + i * a.width_;
+        a.reader_.read(p.x.at(image, 0, y, left + i), scratch, to);
+        copy(p.other.at(image, 0, y, left + i), p.other_channels, to + p.channels);
+        copy(p.grad.at(image, 0, y, left + i), p.out_channels, grads + i * a.outs_);
+      }
+      add_products(pixels, grad_stack(pixels, grads, a.outs_, a.outs_), p.out_channels,
+                   in_stack(pixels, in, a.width_, a.width_), a.width_, sums);
+      sums += p.out_channels * a.width_;
+      add_pixels(pixels, grads + 0, a.outs_, sums);
+      if (!p.x_grad.data && !a.norm_.sums() && !p.other_grad.data) return;
+      multiply<O>(pixels, grads, a.outs_, a.back_.depth, a.back_.from(0), a.width_, a.nothing_, 0, in_grads, a.width_);
+      for (int64_t i = 0; i < pixels; ++i) {
+        Number* to = p.x_grad.data ? p.x_grad.at(image, 0, y, left + i) : nullptr;
+        const float* grad = in_grads + i * a.width_;
+        a.norm_.write(p.x.at(image, 0, y, left + i), grad, scratch, sums + a.outs_, to);
+        if (p.other_grad.data) copy(grad + p.channels, p.other_channels, p.other_grad.at(image, 0, y, left + i));
+      }
     }
-  }
+
+    const PointwiseGradientKernel& a;
+    const Buffer<O> in, grads;  // (TILE, channels), (TILE, out_channels)
+    const Stack<O> in_stack, grad_stack;
+    const Buffer<float> in_grads;  // (TILE, channels)
+    const Buffer<float> scratch;
+  };
 
   const ConvolutionGradient<Number> p_;
   const int64_t channels_;
-  Matrix<float> back_;
+  Matrix<O> back_;
   const int64_t width_, outs_;  // channels, padded
   const Buffer<float> nothing_;  // a pixel
   const Reader<Number> reader_;

@@ -27,7 +27,8 @@ class WindowAttentionGradientKernel {
         dim_(round_up(p_.head_dim, LANES)),
         width_(round_up(channels_, LANES)),
         offsets_(vectors_in_row_ * side_ * p_.window),
-        projection_(p_.heads * channels_, 3 * dim_),
+        depth_(round_up(channels_, TOGETHER<O>)),
+        projection_(p_.heads * depth_, 3 * dim_),
         back_(p_.heads * 3 * dim_, channels_),
         start_(p_.heads * 3 * dim_),
         biases_((p_.heads * offsets_ + KEYS) * LANES),
@@ -74,6 +75,8 @@ class WindowAttentionGradientKernel {
   }
 
  private:
+  using O = Operand<Number>;
+
   static constexpr int ROWS = 2;                        // vectors of queries
   static constexpr int KEYS = REGISTERS == 32 ? 8 : 4;  // scored at once
   static constexpr float LOG2E = 1.4426950408889634f;
@@ -124,7 +127,7 @@ class WindowAttentionGradientKernel {
         start_[head * 3 * dim_ + to] = to_float(p_.bias[from]);
         for (int64_t i = 0; i < channels_; ++i) {
           const float weight = to_float(p_.weight[from * channels_ + i]);
-          projection_.set(head * channels_ + i, to, weight);
+          projection_.set(head * depth_ + i, to, weight);
           back_.set(head * 3 * dim_ + to, i, weight);
         }
       }
@@ -141,16 +144,25 @@ class WindowAttentionGradientKernel {
           pixel_grads((a.tokens_ + PIXELS) * a.width_),
           tokens((a.tokens_ + PIXELS) * stride),
           token_grads((a.tokens_ + PIXELS) * stride),
-          queries(ROWS * LANES * a.dim_),
-          grads(ROWS * LANES * a.dim_),
-          query_grads(ROWS * LANES * a.dim_),
-          query_lanes(ROWS * LANES * a.dim_),
-          grad_lanes(ROWS * LANES * a.dim_),
-          weights((a.tokens_ + PIXELS) * ROWS * LANES),
-          slopes((a.tokens_ + PIXELS) * ROWS * LANES),
+          operands((a.tokens_ + PIXELS) * stride),
+          queries(COUNT * a.dim_),
+          grads(COUNT * a.dim_),
+          query_grads(COUNT * a.dim_),
+          query_lanes(COUNT * a.dim_),
+          grad_lanes(COUNT * a.dim_),
+          lanes(a.dim_),
+          scores((a.tokens_ + PIXELS) * COUNT),
+          weights((a.tokens_ + PIXELS) * COUNT),
+          slopes((a.tokens_ + PIXELS) * COUNT),
+          key_stack(a.tokens_, a.dim_),
+          slope_stack(a.tokens_, COUNT),
+          query_stack(COUNT, a.dim_),
+          grad_stack(COUNT, a.dim_),
+          pixel_stack(a.tokens_, a.width_),
+          operand_stack(a.tokens_, stride),
           scratch(std::max(a.reader_.scratch(), a.norm_.scratch())) {
-      std::fill(pixels + 0, pixels + (a.tokens_ + PIXELS) * a.width_, 0.0f);
-      std::fill(tokens + 0, tokens + (a.tokens_ + PIXELS) * stride, 0.0f);
+      std::memset(pixels, 0, (a.tokens_ + PIXELS) * a.width_ * sizeof(O));
+      std::memset(operands, 0, (a.tokens_ + PIXELS) * stride * sizeof(O));
     }
 
     void run(int64_t image_, int64_t top_, int64_t left_) {
@@ -172,9 +184,11 @@ class WindowAttentionGradientKernel {
     }
 
     void differentiate(int64_t head) {
-      const int64_t depth = a.channels_, first = head * stride;
-      multiply<float>(a.tokens_, pixels, a.width_, depth, a.projection_.from(head * depth), stride, a.start_ + first, 0,
-                      tokens, stride);
+      const int64_t depth = a.depth_, first = head * stride;
+      multiply<O>(a.tokens_, pixels, a.width_, depth, a.projection_.from(head * depth), stride, a.start_ + first, 0,
+                  tokens, stride);
+      copy(tokens + 0, a.tokens_ * stride, operands + 0);
+      keys = key_stack(a.tokens_, operands + a.dim_, stride, a.dim_);
       std::fill(token_grads + 0, token_grads + a.tokens_ * stride, 0.0f);
       for (int64_t vector = 0; vector < a.vectors_; vector += ROWS) {
         take_queries(head, vector);
@@ -189,10 +203,12 @@ class WindowAttentionGradientKernel {
         find_slopes(sums_of_bias);
         add_token_grads(vector);
       }
-      add_products(a.tokens_, token_grads, stride, stride, pixels, a.width_, a.width_, sums + first * a.width_);
-      add_pixels(a.tokens_, token_grads, stride, sums + a.bias_at() + first);
-      multiply<float>(a.tokens_, token_grads, stride, stride, a.back_.from(first), a.width_, pixel_grads, a.width_,
-                      pixel_grads, a.width_);
+      add_pixels(a.tokens_, token_grads + 0, stride, sums + a.bias_at() + first);
+      copy(token_grads + 0, a.tokens_ * stride, operands + 0);
+      add_products(a.tokens_, operand_stack(a.tokens_, operands, stride, stride), stride,
+                   pixel_stack(a.tokens_, pixels, a.width_, a.width_), a.width_, sums + first * a.width_);
+      multiply<O>(a.tokens_, operands, stride, stride, a.back_.from(first), a.width_, pixel_grads, a.width_,
+                  pixel_grads, a.width_);
     }
 
     // Of the first key for a vector of queries. Vectors that only fill up have no bias of their own.
@@ -203,33 +219,43 @@ class WindowAttentionGradientKernel {
 
     // Queries, scaled, and gradients of their results: as rows and, for scores, in lanes.
     void take_queries(int64_t head, int64_t vector) {
-      const int64_t count = ROWS * LANES * a.dim_;
-      for (float* all : {queries + 0, grads + 0, query_lanes + 0, grad_lanes + 0}) std::fill(all, all + count, 0.0f);
-      for (int64_t i = 0; i < ROWS * LANES; ++i) {
+      for (O* all : {queries + 0, grads + 0, query_lanes + 0, grad_lanes + 0})
+        std::memset(all, 0, COUNT * a.dim_ * sizeof(O));
+      for (int64_t i = 0; i < COUNT; ++i) {
         const int64_t token = a.query_in(vector + i / LANES, i % LANES);
         if (token < 0) continue;
-        float *query = queries + i * a.dim_, *grad = grads + i * a.dim_;
-        for (int64_t c = 0; c < a.p_.head_dim; ++c) query[c] = tokens[token * stride + c] * scale;
+        const float* query = tokens + token * stride;
+        for (int64_t c = 0; c < a.dim_; c += LANES) {
+          store(queries + i * a.dim_ + c, load(query + c) * scale);
+          store(lanes + c, load(query + c) * (scale * LOG2E));
+        }
+        spread(lanes, i, query_lanes);
+        O* grad = grads + i * a.dim_;
         const int64_t y = top + token / a.p_.window, x = left + token % a.p_.window;
         copy(a.p_.grad.at(image, head * a.p_.head_dim, y, x), a.p_.head_dim, grad);
-        for (int64_t c = 0; c < a.p_.head_dim; ++c) {
-          query_lanes[c * ROWS * LANES + i] = query[c] * LOG2E;
-          grad_lanes[c * ROWS * LANES + i] = grad[c];
-        }
+        spread(grad, i, grad_lanes);
       }
+      query_matrix = query_stack(COUNT, queries, a.dim_, a.dim_);
+      grad_matrix = grad_stack(COUNT, grads, a.dim_, a.dim_);
+    }
+
+    // Put the numbers of a row into lane i.
+    CONVATTN_INLINE void spread(const O* row, int64_t i, O* to) const {
+      to += i * N;
+      for (int64_t c = 0; c < a.dim_; c += N, to += COUNT * N) std::memcpy(to, row + c, N * sizeof(O));
     }
 
     // Products of what lies in lanes with keys or values from token i on, added to what they begin with.
-    CONVATTN_INLINE void products(const float* of_lanes, const float* token, Vector (&product)[ROWS][KEYS]) const {
-      for (int64_t c = 0; c < a.p_.head_dim; ++c, of_lanes += ROWS * LANES) {
-        Vector lanes[ROWS];
+    CONVATTN_INLINE void products(const O* of_lanes, const O* token, Vector (&product)[ROWS][KEYS]) const {
+      for (int64_t c = 0; c < a.p_.head_dim; c += N, of_lanes += COUNT * N) {
+        Vector both[ROWS];
         CONVATTN_UNROLL(2)
-        for (int r = 0; r < ROWS; ++r) lanes[r] = load(of_lanes + r * LANES);
+        for (int r = 0; r < ROWS; ++r) both[r] = load_lanes(of_lanes + r * LANES * N);
         CONVATTN_UNROLL(8)
         for (int k = 0; k < KEYS; ++k) {
-          const Vector number = splat(token[k * stride + c]);
+          const Vector number = broadcast(token + k * stride + c);
           CONVATTN_UNROLL(2)
-          for (int r = 0; r < ROWS; ++r) product[r][k] += number * lanes[r];
+          for (int r = 0; r < ROWS; ++r) product[r][k] = multiply_add(number, both[r], product[r][k], O());
         }
       }
     }
@@ -244,17 +270,17 @@ class WindowAttentionGradientKernel {
         for (int r = 0; r < ROWS; ++r)
           CONVATTN_UNROLL(8)
           for (int k = 0; k < KEYS; ++k) score[r][k] = load(biases[r] + (i + k) * LANES);
-        products(query_lanes, tokens + i * stride + a.dim_, score);
+        products(query_lanes, operands + i * stride + a.dim_, score);
         CONVATTN_UNROLL(2)
         for (int r = 0; r < ROWS; ++r)
           CONVATTN_UNROLL(8)
-          for (int k = 0; k < KEYS; ++k) store(weights + ((i + k) * ROWS + r) * LANES, score[r][k]);
+          for (int k = 0; k < KEYS; ++k) store(scores + ((i + k) * ROWS + r) * LANES, score[r][k]);
       }
       for (int64_t i = 0; i < a.tokens_; ++i)
-        for (int r = 0; r < ROWS; ++r) greatest[r] = max(greatest[r], load(weights + (i * ROWS + r) * LANES));
+        for (int r = 0; r < ROWS; ++r) greatest[r] = max(greatest[r], load(scores + (i * ROWS + r) * LANES));
       for (int64_t i = 0; i < a.tokens_; ++i)
         for (int r = 0; r < ROWS; ++r) {
-          float* at = weights + (i * ROWS + r) * LANES;
+          float* at = scores + (i * ROWS + r) * LANES;
           const Vector weight = exp2<float>(at_least_smallest_exponent(load(at) - greatest[r]));
           total[r] += weight;
           store(at, weight);
@@ -262,8 +288,8 @@ class WindowAttentionGradientKernel {
       for (int r = 0; r < ROWS; ++r) total[r] = 1.0f / total[r];
       for (int64_t i = 0; i < a.tokens_; ++i)
         for (int r = 0; r < ROWS; ++r) {
-          float* at = weights + (i * ROWS + r) * LANES;
-          store(at, load(at) * total[r]);
+          const int64_t at = (i * ROWS + r) * LANES;
+          store(weights + at, load(scores + at) * total[r]);
         }
     }
 
@@ -272,21 +298,21 @@ class WindowAttentionGradientKernel {
       Vector average[ROWS] = {};
       for (int64_t i = 0; i < a.tokens_; i += KEYS) {
         Vector slope[ROWS][KEYS] = {};
-        products(grad_lanes, tokens + i * stride + 2 * a.dim_, slope);
+        products(grad_lanes, operands + i * stride + 2 * a.dim_, slope);
         CONVATTN_UNROLL(2)
         for (int r = 0; r < ROWS; ++r)
           CONVATTN_UNROLL(8)
-          for (int k = 0; k < KEYS; ++k) store(slopes + ((i + k) * ROWS + r) * LANES, slope[r][k]);
+          for (int k = 0; k < KEYS; ++k) store(scores + ((i + k) * ROWS + r) * LANES, slope[r][k]);
       }
       for (int64_t i = 0; i < a.tokens_; ++i)
         for (int r = 0; r < ROWS; ++r) {
           const int64_t at = (i * ROWS + r) * LANES;
-          average[r] += load(weights + at) * load(slopes + at);
+          average[r] += load(weights + at) * load(scores + at);
         }
       for (int64_t i = 0; i < a.tokens_; ++i)
         for (int r = 0; r < ROWS; ++r) {
           const int64_t at = (i * ROWS + r) * LANES;
-          const Vector slope = load(weights + at) * (load(slopes + at) - average[r]);
+          const Vector slope = load(weights + at) * (load(scores + at) - average[r]);
           store(slopes + at, slope);
           float* sum = sums_of_bias[r] + i * LANES;
           store(sum, load(sum) + slope);
@@ -294,12 +320,11 @@ class WindowAttentionGradientKernel {
     }
 
     void add_token_grads(int64_t vector) {
-      constexpr int64_t COUNT = ROWS * LANES;
       float *of_keys = token_grads + a.dim_, *of_values = of_keys + a.dim_;
-      multiply<float>(a.tokens_, weights, COUNT, COUNT, grads, a.dim_, of_values, stride, of_values, stride);
-      multiply<float>(a.tokens_, slopes, COUNT, COUNT, queries, a.dim_, of_keys, stride, of_keys, stride);
+      multiply<O>(a.tokens_, weights, COUNT, COUNT, grad_matrix.data, a.dim_, of_values, stride, of_values, stride);
+      multiply<O>(a.tokens_, slopes, COUNT, COUNT, query_matrix.data, a.dim_, of_keys, stride, of_keys, stride);
       std::fill(query_grads + 0, query_grads + COUNT * a.dim_, 0.0f);
-      add_products(a.tokens_, slopes, COUNT, COUNT, tokens + a.dim_, stride, a.dim_, query_grads);
+      add_products(a.tokens_, slope_stack(a.tokens_, slopes, COUNT, COUNT), COUNT, keys, a.dim_, query_grads);
       for (int64_t i = 0; i < COUNT; ++i) {
         const int64_t token = a.query_in(vector + i / LANES, i % LANES);
         if (token < 0) continue;
@@ -307,15 +332,25 @@ class WindowAttentionGradientKernel {
       }
     }
 
+    static constexpr int N = TOGETHER<O>;
+    static constexpr int64_t COUNT = ROWS * LANES;
+
     const WindowAttentionGradientKernel& a;
     float *sums, *bias_sums;
     const int64_t stride;  // of a token: query, key and value
     const float scale;
-    const Buffer<float> pixels, pixel_grads;                   // (tokens, channels)
-    const Buffer<float> tokens, token_grads;                   // (tokens, 3, dim)
-    const Buffer<float> queries, grads, query_grads;           // (ROWS, LANES, dim)
-    const Buffer<float> query_lanes, grad_lanes;               // (dim, ROWS, LANES)
-    const Buffer<float> weights, slopes;                       // (tokens, ROWS, LANES)
+    const Buffer<O> pixels;                           // (tokens, channels)
+    const Buffer<float> pixel_grads;                  // (tokens, channels)
+    const Buffer<float> tokens, token_grads;          // (tokens, 3, dim)
+    const Buffer<O> operands;                         // these as products take them, one after the other
+    const Buffer<O> queries, grads;                   // (ROWS, LANES, dim)
+    const Buffer<float> query_grads;                  // (ROWS, LANES, dim)
+    const Buffer<O> query_lanes, grad_lanes;          // (dim / N, ROWS, LANES, N)
+    const Buffer<O> lanes;                            // (dim)
+    const Buffer<float> scores;                       // (tokens, ROWS, LANES)
+    const Buffer<O> weights, slopes;                  // (tokens, ROWS, LANES)
+    const Stack<O> key_stack, slope_stack, query_stack, grad_stack, pixel_stack, operand_stack;
+    Stacked<O> keys{}, query_matrix{}, grad_matrix{};
     const Buffer<float> scratch;
     int64_t image = 0, top = 0, left = 0;
   };
@@ -323,11 +358,11 @@ class WindowAttentionGradientKernel {
   const WindowAttentionGradient<Number> p_;
   const int64_t tokens_, side_;
   const int64_t rows_in_vector_, vectors_in_row_, vectors_;
-  const int64_t channels_;
+  const int64_t channels_, depth_;
   const int64_t dim_, width_;  // of a head and of all channels, padded
   const int64_t offsets_;      // vectors of biases a head: (vectors in a row, side, window)
-  Matrix<float> projection_;   // (heads, channels, 3, dim)
-  Matrix<float> back_;         // (heads, 3, dim, channels)
+  Matrix<O> projection_;       // (heads, depth, 3, dim)
+  Matrix<O> back_;             // (heads, 3, dim, channels)
   const Buffer<float> start_;  // (heads, 3, dim)
   const Buffer<float> biases_;
   const Reader<Number> reader_;
