@@ -43,6 +43,16 @@ class Server:
         children = psutil.Process(self.process.pid).children()
         return [child for child in children if "spawn_main" in " ".join(child.cmdline())]
 
+    @property
+    def uploads(self) -> set[Path]:
+        """The uploaded files that lie on the disk; folders may vanish while they are listed."""
+        return {
+            Path(folder, name)
+            for folder, _, names in os.walk(self.folder)
+            for name in names
+            if name.startswith("source")
+        }
+
     def start_job(self, image: bytes, **options: object) -> str:
         headers = {"Prefer": "respond-async"}
         answer = self.client.post("/v1/upscale", params=options, content=image, headers=headers)

@@ -115,7 +115,7 @@ def test_result_that_is_not_there_yet(server, png):
 def test_cancelled_job_ends_and_leaves_nothing(server, png, how):
     health = lambda: server.client.get("/healthz").json()  # noqa: E731
     eventually(lambda: health()["running"] == 0)
-    before = set(server.folder.rglob("source*"))
+    before = server.uploads
     if how == "delete":
         id = server.start_job(png(1000, 1000), scale=4)
         server.wait_for(id, "running")
@@ -125,7 +125,7 @@ def test_cancelled_job_ends_and_leaves_nothing(server, png, how):
             server.client.post("/v1/upscale?scale=4", content=png(1000, 1000), timeout=0.7)
     eventually(lambda: health()["running"] + health()["waiting"] == 0)
     assert upscale(server, png(), scale=2)
-    eventually(lambda: set(server.folder.rglob("source*")) <= before)
+    eventually(lambda: server.uploads <= before)
 
 
 def bomb(width, height):

@@ -111,6 +111,19 @@ def test_images_are_dropped_compared_and_downloaded(visit, images):
     assert not page.locator("#compare").is_visible()
 
 
+def test_result_that_is_there_before_its_upload_is_answered_is_shown(visit, images):
+    page = visit()
+
+    def answer_late(route):
+        answer = route.fetch()
+        page.wait_for_timeout(1500)  # meanwhile the job is done, and its last event is sent
+        route.fulfill(response=answer)
+
+    page.route("**/v1/upscale*", answer_late)
+    drop(page, images[0])
+    done(page, 1)
+
+
 @pytest.mark.parametrize("ratio", [1, 2])
 def test_comparison_is_sharp_at_100_percent(visit, images, ratio):
     page = visit(device_scale_factor=ratio)

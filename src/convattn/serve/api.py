@@ -241,6 +241,12 @@ async def job_preview(job: KnownJob, side: Literal["before", "after"]) -> FileRe
     return FileResponse(preview, media_type=MEDIA_TYPES[preview.suffix], content_disposition_type="inline")
 
 
+@router.get("/groups/{group}", summary="How far the jobs of a group are", responses=_problems(422))
+async def get_group(queue: Queue, group: Group) -> list[JobStatus]:
+    """Return the status of each job of a group, in the order in which they came."""
+    return [queue.status(job) for job in queue.group(group)]
+
+
 @router.get(
     "/groups/{group}/events",
     summary="Follow a group of jobs",

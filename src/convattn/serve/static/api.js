@@ -38,7 +38,12 @@ export function listen(onStatus, onOpen) {
   });
 }
 
-export const exists = async (id) => (await fetch(`/v1/jobs/${id}`)).status !== 404;
+// The status of every job of this page that the server knows.
+export async function statuses() {
+  const response = await fetch(`/v1/groups/${group}`);
+  if (!response.ok) throw new Error(response.statusText);
+  return response.json();
+}
 
 // What the server is and allows; null if it wants a token first.
 export async function about() {

@@ -5,12 +5,14 @@ import { isVideo, thumbnail } from "/static/files.js";
 import { duration, text, translate } from "/static/i18n.js";
 
 const MOST_OPEN = 8; // jobs of this page at the server at once; the others wait here
+const SECONDS_BETWEEN_QUESTIONS = 5; // whatever happens to the events
 const FINISHED = ["done", "failed", "cancelled"];
 
 const list = document.getElementById("items");
 const template = document.getElementById("item");
 const live = document.getElementById("live");
 
+const latest = new Map(); // by id: also of jobs whose upload is not answered yet
 export const items = [];
 let mostOpen = MOST_OPEN, mostBytes = Infinity, onCompare = () => {}, onChange = () => {};
 
@@ -18,7 +20,8 @@ export function start({ limits, compare, change }) {
   mostOpen = Math.min(MOST_OPEN, limits.jobs_per_client);
   mostBytes = limits.upload_bytes;
   [onCompare, onChange] = [compare, change];
-  api.listen(onStatus, findLost);
+  api.listen(onStatus, ask);
+  setInterval(ask, SECONDS_BETWEEN_QUESTIONS * 1000);
 }
 
 export function add(files, options) {
@@ -57,7 +60,7 @@ async function upload(item) {
   }
   if (status === 202) {
     item.id = answer.id;
-    onStatus(answer);
+    onStatus(latest.get(item.id) ?? answer); // events overtake answers
   } else if (status === 429 || status === 503) {
     setTimeout(() => { if (item.state === "uploading") upload(item); }, retryAfter * 1000);
   } else {
@@ -66,6 +69,7 @@ async function upload(item) {
 }
 
 function onStatus(status) {
+  latest.set(status.id, status);
   const item = items.find((item) => item.id === status.id);
   if (!item || isFinished(item)) return; // what is told late of a job that was cancelled
   Object.assign(item, status, { name: item.name, resultName: status.name, told: performance.now() });
@@ -89,11 +93,14 @@ function fail(item, error) {
   update();
 }
 
-// After a lost connection: jobs that the server does not know any more.
-async function findLost() {
-  for (const item of items.filter((item) => item.id && !isFinished(item))) {
-    if (!(await api.exists(item.id).catch(() => true))) fail(item, text("restarted"));
-  }
+// Ask about all open jobs at once; those that the server does not know any more are lost.
+async function ask() {
+  const asked = items.filter((item) => item.id && !isFinished(item));
+  const known = asked.length ? await api.statuses().catch(() => null) : null;
+  if (!known) return;
+  known.forEach(onStatus);
+  const ids = new Set(known.map(({ id }) => id));
+  for (const item of asked) if (!ids.has(item.id) && !isFinished(item)) fail(item, text("restarted"));
 }
 
 function discard(item) {
