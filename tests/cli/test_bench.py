@@ -60,6 +60,14 @@ def test_a_table_a_csv_and_a_plot(bench: Callable[..., Any], tmp_path: Path) -> 
             ["detector", "--size", "64x32", "--candidates", "yolo26n,yolo26n-C3k2_ESC"],
             ["yolo26n", "yolo26n-C3k2_ESC"],
         ),
+        (
+            ["training", "--quick", "--scale", "2"],
+            ["esc-nano@torch", "esc-nano@torch-bf16", "esc-nano", "esc-nano@bf16"],
+        ),
+        (
+            ["training", "--size", "32", "--candidates", "yolo26n,yolo26n-C3k2_ESC@torch"],
+            ["yolo26n", "yolo26n-C3k2_ESC@torch"],
+        ),
     ],
 )
 def test_every_subject(
@@ -71,7 +79,7 @@ def test_every_subject(
     pytest.importorskip("matplotlib")
     if "safmn" in arguments[-1]:
         pytest.importorskip("spandrel")
-    if "detector" in arguments:
+    if "detector" in arguments or "yolo" in arguments[-1]:
         pytest.importorskip("ultralytics")
     table = tmp_path / "table.csv"
     plot = tmp_path / "plot.svg"
@@ -99,6 +107,9 @@ def test_every_subject(
         (["networks", "--size", "1281x720"], "cannot be the result of a network of scale 4"),
         (["detector", "--size", "100"], "multiples of 32"),
         (["detector", "--candidates", "yolo99z"], "yolo99z.yaml cannot be loaded"),
+        (["training", "--candidates", "yolo99z"], "yolo99z.yaml cannot be loaded"),
+        (["training", "--candidates", "yolo26n@quick"], "There is no variant 'quick' to measure"),
+        (["training", "--candidates", "esc@quick"], "There is no network named 'esc@quick'"),
         (["attention", "--csv", "nowhere/table.csv"], "nowhere/table.csv cannot be written"),
         (["attention", "--csv", "."], ". cannot be written: it is a folder"),
         (["attention", "--plot", "nowhere/plot.png"], "nowhere/plot.png cannot be written"),
@@ -112,7 +123,7 @@ def test_bad_input_is_one_sentence_before_anything_is_measured(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("convattn.bench.runner.measure", lambda *_: pytest.fail("measured"))
-    if "detector" in arguments:
+    if "detector" in arguments or "yolo" in arguments[-1]:
         pytest.importorskip("ultralytics")
     status, _, error = bench(*arguments)
     assert status == 1

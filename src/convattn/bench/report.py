@@ -16,6 +16,7 @@ from rich.table import Table
 
 from convattn.bench.runner import Measurement
 from convattn.bench.spec import Case, Setting
+from convattn.ops.cpu.library import library
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,11 +29,14 @@ Row = dict[str, Any]
 
 def describe(setting: Setting) -> str:
     """Describe the device, how it is used, and the versions."""
-    threads = f", {setting.threads} thread{'s' * (setting.threads > 1)}" if setting.device == "cpu" else ""
+    threads = kernels = ""
+    if setting.device == "cpu":
+        threads = f", {setting.threads} thread{'s' * (setting.threads > 1)}"
+        kernels = f" (kernels: {library.convattn_instruction_set().decode()})" if library else ""
     clock = " (processor time)" if setting.by_processor else ""
     precision = str(setting.dtype).removeprefix("torch.")
     return (
-        f"{_name_of(setting.device)}{threads}{clock}, {precision}; convattn {version('convattn')}, "
+        f"{_name_of(setting.device)}{threads}{clock}, {precision}; convattn {version('convattn')}{kernels}, "
         f"torch {torch.__version__}, Python {platform.python_version()}, {platform.system()}"
     )
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from convattn.bench.variants import DEFAULT, Variant
 
@@ -49,16 +49,20 @@ class Candidate:
     pixels: int
     variant: Variant = DEFAULT
 
-    def prepare(self, setting: Setting) -> Callable[[], None]:
-        """Build the module and return its forward pass, which waits for the device."""
+    def load(self, setting: Setting) -> tuple[nn.Module, Tensor, torch.autocast]:
+        """Return the module and a random input on the device, and the precision as a context."""
         torch.manual_seed(0)
         torch.set_num_threads(setting.threads)
         place = dict(device=setting.device, memory_format=torch.channels_last)
         dtype = self.variant.dtype or setting.dtype
         autocast = torch.autocast(torch.device(setting.device).type, dtype, dtype != torch.float32)
-        module = self.build().eval().requires_grad_(False)
-        module = module.to(**place)  # type: ignore[call-overload]
-        x = torch.rand(self.shape).to(**place)  # type: ignore[call-overload]
+        module = self.build().to(**place)  # type: ignore[call-overload]
+        return module, torch.rand(self.shape).to(**place), autocast  # type: ignore[call-overload]
+
+    def prepare(self, setting: Setting) -> Callable[[], None]:
+        """Build the module and return its forward pass, which waits for the device."""
+        module, x, autocast = self.load(setting)
+        module.eval().requires_grad_(False)
         self.variant.apply(module)
         with self.variant.active(), torch.inference_mode():
             run = self.variant.runner(module, x)

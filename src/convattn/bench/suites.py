@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from convattn.bench.networks import OTHERS, network_candidate
 from convattn.bench.spec import Candidate, Case
+from convattn.bench.training import BATCH_SIZE, TrainingStep, detector_step, network_step
 from convattn.bench.variants import DEFAULT, VARIANTS, Variant
 from convattn.errors import InputError
 from convattn.layers import ConvAttention, LargeKernel, WindowAttention
@@ -89,11 +90,8 @@ def scaling(plan: Plan) -> list[Case]:
 
 def detector(plan: Plan) -> list[Case]:
     """YOLO26n with C3k2_ESC blocks against the stock network, fused."""
-    if not find_spec("ultralytics"):
-        raise InputError('Detectors need Ultralytics, which is missing: pip install "convattn[yolo]".')
     width, height = plan.size or ((160, 160) if plan.quick else (640, 640))
-    if width % 32 or height % 32:
-        raise InputError(f"A detector takes images whose sides are multiples of 32, not {width}x{height}.")
+    _check_detectors(width, height)
     variants = ("", "-stride8", "-neck", "-neck-zero", "-finest-zero")
     names = plan.candidates or ("yolo26n", *(f"yolo26n-C3k2_ESC{variant}" for variant in variants))
     for name in names:
@@ -104,12 +102,31 @@ def detector(plan: Plan) -> list[Case]:
     return [Case(f"detectors on {width}×{height} pixels", candidates)]
 
 
+def training(plan: Plan) -> list[Case]:
+    """Training steps of networks and detectors, each compared with its first variant."""
+    variants = "@torch", "@torch-bf16", "", "@bf16"
+    bases = ["esc-nano"] if plan.quick else ["esc-nano", "esc-light"]
+    cases: dict[str, list[TrainingStep]] = {}
+    for name in plan.candidates or [base + variant for base in bases for variant in variants]:
+        is_detector = name.startswith("yolo")
+        width, height = plan.size or ((160, 160) if is_detector else (16, 16) if plan.quick else (48, 48))
+        if is_detector:
+            _check_detectors(width, height)
+            step, kind = detector_step(name, width, height), "detectors"
+        else:
+            step = network_step(name, plan.scale, width, height, device=plan.device)
+            kind = f"{name.partition('@')[0]} ×{plan.scale}"
+        cases.setdefault(f"training {kind}, {BATCH_SIZE} of {width}×{height} pixels", []).append(step)
+    return [Case(title, list(steps)) for title, steps in cases.items()]
+
+
 SUITES: dict[str, Callable[[Plan], list[Case]]] = {
     "attention": attention,
     "conv-attention": conv_attention,
     "networks": networks,
     "detector": detector,
     "scaling": scaling,
+    "training": training,
 }
 """Name to the function that makes the cases of a plan."""
 
@@ -138,6 +155,13 @@ def _choose(candidates: list[Candidate], names: Sequence[str]) -> list[Candidate
         if name not in known:
             raise InputError(f"There is no candidate {name!r} here to measure; there are {', '.join(known)}.")
     return [known[name] for name in names]
+
+
+def _check_detectors(width: int, height: int) -> None:
+    if not find_spec("ultralytics"):
+        raise InputError('Detectors need Ultralytics, which is missing: pip install "convattn[yolo]".')
+    if width % 32 or height % 32:
+        raise InputError(f"A detector takes images whose sides are multiples of 32, not {width}x{height}.")
 
 
 def _detector(name: str) -> nn.Module:

@@ -87,9 +87,11 @@ VARIANTS = {
     "cpu": Variant("cpu"),
     "triton": Variant("triton"),
     "bf16": Variant(dtype=torch.bfloat16),
+    "torch": Variant(kernels=False),
+    "torch-bf16": Variant(kernels=False, dtype=torch.bfloat16),
     "openvino": Variant(kernels=False, openvino="f32"),
     "openvino-bf16": Variant(kernels=False, openvino="bf16"),
 }
 """Variants by name: torch's operations with attention by its definition, fused, or as compiled flex attention
-(the default of the reference code); the whole module compiled; the kernels of this package; other precisions
-and runtimes."""
+(the default of the reference code); the whole module compiled; the kernels of this package; torch's fastest
+operations; other precisions and runtimes."""

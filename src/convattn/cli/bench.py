@@ -31,6 +31,7 @@ class Suite(str, Enum):
     networks = "networks"
     scaling = "scaling"
     detector = "detector"
+    training = "training"
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,8 @@ class Measurement:
         str | None,
         typer.Option(
             metavar="WIDTHxHEIGHT",
-            help="Of a network's result (1280x720), a layer's feature map (288), or a detector's image "
-            "(640).",
+            help="Of a network's result (1280x720), a layer's feature map (288), a detector's image (640), "
+            "or, in training, a patch (48) or a detector's image (160).",
         ),
     ] = None
     scale: Annotated[int, typer.Option(min=1, help="Of networks.")] = 4
@@ -108,7 +109,8 @@ def bench(
         typer.Argument(
             help="attention: a window attention layer of ESC; conv-attention: a convolutional attention "
             "layer; networks: ESC and other lightweight networks; scaling: how the cost of a pixel "
-            "depends on the size of the image; detector: YOLO26n with C3k2_ESC."
+            "depends on the size of the image; detector: YOLO26n with C3k2_ESC; training: a training step, "
+            "by torch's operations and by the compiled kernels."
         ),
     ],
     measurement: Measurement,
@@ -116,7 +118,7 @@ def bench(
 ) -> None:
     """Measure time, memory and arithmetic of candidates in turns: medians, spread and ratios.
 
-    Memory is the peak of a forward pass without weights and input, on a CPU in a process of its own.
+    Memory is the peak of a forward pass or step without weights and input, on a CPU in a process of its own.
     """
     from rich.console import Console
 

@@ -1,6 +1,7 @@
 """The compiled kernels: the shared library beside this file, and what it is asked to compute."""
 
 import ctypes
+import os
 import warnings
 from pathlib import Path
 from typing import Any
@@ -207,6 +208,10 @@ def _load(folder: Path) -> ctypes.CDLL | None:
             _warn(f"{structure.__name__} has another size here: rebuild them by installing it again")
             return None
     loaded.convattn_instruction_set.restype = ctypes.c_char_p
+    requested = os.environ.get("CONVATTN_INSTRUCTION_SET")
+    if requested and not loaded.convattn_use_instruction_set(requested.encode()):
+        _warn(f"CONVATTN_INSTRUCTION_SET={requested} is none of this processor's: unset it")
+        return None
     # Two pools of threads would fight for the same cores, so the kernels borrow the one torch was linked to.
     parallel = getattr(ctypes.CDLL(torch._C.__file__), "GOMP_parallel", None)
     loaded.convattn_use_openmp(ctypes.cast(parallel, ctypes.c_void_p) if parallel else None)
