@@ -6,7 +6,7 @@ from convattn.layers.config import BodyConfig
 from convattn.layers.conv_attention import ConvAttention, FactoredConvAttention
 from convattn.layers.execution import WHOLE_IMAGE, Execution, with_halo
 from convattn.layers.feed_forward import ConvFFN
-from convattn.layers.fusion import Conv2d, LayerNorm2d, convolve
+from convattn.layers.fusion import Conv2d, LayerNorm2d, can_fuse, convolve
 from convattn.layers.window_attention import WindowAttention
 
 __all__ = ["Block", "ConvAttentionLayer"]
@@ -33,7 +33,11 @@ class ConvAttentionLayer(nn.Module):
         x = run.store(x)
         features = run(self.ffn, x, norm=self.norm)
         average = run.average(features)
-        return run(self.attention, features, large_kernel, average=average, residual=x)
+        # No one else holds the features, unless a hook or a replaced module does.
+        overwrite = can_fuse(*self.ffn.modules(), *self.attention.modules())
+        return run(
+            self.attention, features, large_kernel, average=average, residual=x, overwrite=overwrite
+        )
 
 
 class Block(nn.Module):

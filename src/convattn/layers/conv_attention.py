@@ -49,7 +49,8 @@ class KernelPredictor(Observable):
         return reduce.weight, cast(Tensor, reduce.bias), expand.weight, cast(Tensor, expand.bias)
 
 
-class ConvAttention(nn.Module):
+@fusible
+class ConvAttention(Observable):
     """Convolutional attention on the first channels, then a pointwise convolution over all.
 
     Source: ESC, section 3.1.
@@ -82,6 +83,7 @@ class ConvAttention(nn.Module):
         *,
         average: Tensor | None = None,
         residual: Tensor | None = None,
+        overwrite: bool = False,
     ) -> Tensor:
         """Apply the large kernel and each image's own small one.
 
@@ -93,6 +95,7 @@ class ConvAttention(nn.Module):
             average: The features averaged over the image, (N, C, 1, 1), from which the small kernels are
                 predicted; by default that of ``x``.
             residual: Added to the result.
+            overwrite: Whether the result may take the memory of ``x``, which has no values afterwards.
 
         Returns:
             A tensor shaped like ``x``.
@@ -109,10 +112,12 @@ class ConvAttention(nn.Module):
             attended = conv_attention(
                 attended, large_kernel, dynamic_kernel, symmetric=True, backend=self.backend
             )
-        return convolve(self.project, attended, others, residual=residual)
+        memory = x if overwrite else None
+        return convolve(self.project, attended, others, residual=residual, memory=memory)
 
 
-class FactoredConvAttention(nn.Module):
+@fusible
+class FactoredConvAttention(Observable):
     """Convolutional attention of ESC-FP, whose large kernel is pointwise, then depthwise.
 
     Args:
@@ -135,6 +140,7 @@ class FactoredConvAttention(nn.Module):
         *,
         average: Tensor | None = None,
         residual: Tensor | None = None,
+        overwrite: bool = False,
     ) -> Tensor:
         """Apply the factored kernel and each image's own small one.
 
@@ -143,6 +149,7 @@ class FactoredConvAttention(nn.Module):
             large_kernel: The shared pointwise and depthwise kernels.
             average: As in :class:`ConvAttention`.
             residual: Added to the result.
+            overwrite: As in :class:`ConvAttention`.
 
         Returns:
             A tensor shaped like ``x``.
@@ -151,7 +158,8 @@ class FactoredConvAttention(nn.Module):
         attended, others = _split(x, self.large_kernel_dim)
         dynamic_kernel = _predict(self.predictor, attended, average)
         attended = conv_attention(F.conv2d(attended, mixing), depthwise, dynamic_kernel)
-        return convolve(self.project, attended, others, residual=residual)
+        memory = x if overwrite else None
+        return convolve(self.project, attended, others, residual=residual, memory=memory)
 
 
 def _split(x: Tensor, channels: int) -> tuple[Tensor, Tensor]:

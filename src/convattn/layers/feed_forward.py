@@ -4,13 +4,14 @@ from fractions import Fraction
 
 from torch import Tensor, nn
 
-from convattn.layers.fusion import Conv2d, can_fuse, norm_weights
+from convattn.layers.fusion import Conv2d, Observable, can_fuse, fusible, norm_weights
 from convattn.ops.feed_forward import FeedForwardWeights, compose, feed_forward
 
 __all__ = ["ConvFFN"]
 
 
-class ConvFFN(nn.Module):
+@fusible
+class ConvFFN(Observable):
     """Feed-forward network with a depthwise convolution between its two pointwise ones.
 
     ``project(h + gelu(depthwise(h)))`` with ``h = gelu(expand(x))`` (ESC, section 3.2).

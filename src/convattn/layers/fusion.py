@@ -135,6 +135,7 @@ def convolve(
     *,
     norm: nn.Module | None = None,
     residual: Tensor | None = None,
+    memory: Tensor | None = None,
 ) -> Tensor:
     """Apply a 1×1 or 3×3 convolution: ``convolution([norm(x), other]) + residual``.
 
@@ -144,10 +145,12 @@ def convolve(
         other: A second feature map (N, C', H, W), whose channels follow those of ``x``.
         norm: Normalizes ``x`` first.
         residual: Added to the result.
+        memory: A map that is not needed afterwards; see :func:`convattn.ops.convolution`.
     """
     if can_fuse(convolution, norm):
-        weights = (convolution.weight, convolution.bias)
-        return ops.convolution(x, *weights, other=other, residual=residual, norm=norm_weights(norm))  # type: ignore[arg-type]
+        weights: tuple[Any, ...] = (convolution.weight, convolution.bias)
+        norm_given = norm_weights(norm)
+        return ops.convolution(x, *weights, other=other, residual=residual, norm=norm_given, memory=memory)
     x = x if norm is None else norm(x)
     out = convolution(x if other is None else torch.cat((x, other), 1))
     return out if residual is None else residual + out

@@ -55,7 +55,7 @@ class WindowAttention(nn.Module):
         else:
             q, k, v = convolve(self.qkv, x, norm=norm).chunk(3, 1)
             attended = window_attention(q, k, v, self.bias_table, backend=self.backend)
-        return convolve(self.project, attended, residual=residual)
+        return convolve(self.project, attended, residual=residual, memory=attended)
 
     @property
     def bias_table(self) -> Tensor:

@@ -21,6 +21,7 @@ def convolution(
     other: Tensor | None = None,
     residual: Tensor | None = None,
     norm: Norm | None = None,
+    memory: Tensor | None = None,
     backend: str | None = None,
 ) -> Tensor:
     """Convolve the channels of one or two maps, zero-padded: ``weight * [norm(x), other] + bias + residual``.
@@ -32,6 +33,8 @@ def convolution(
         other: A second map, (N, C', H, W), whose channels follow those of ``x``.
         residual: Added to the result, (N, out, H, W).
         norm: Normalizes ``x`` first.
+        memory: A map of the result's shape that is not needed afterwards, such as ``x`` itself: a backend may
+            write the result of a 1×1 convolution there.
         backend: A name in :data:`BACKENDS`; chosen by the function where it is None.
 
     Returns:
@@ -41,7 +44,10 @@ def convolution(
         ValueError: The shapes do not fit together or the backend is unknown.
     """
     checks.convolution(x, weight, bias, other, residual, norm)
-    return BACKENDS.run(backend, x, weight, bias, other, residual, *(norm or (None, None, 0.0)))
+    args = (x, weight, bias, other, residual, *(norm or (None, None, 0.0)))
+    if memory is not None and backend is None and _suits_memory(memory, *args):
+        return cpu.pointwise_into(memory, *cpu.lowered(args))
+    return BACKENDS.run(backend, *args)
 
 
 def _reference(
@@ -66,6 +72,15 @@ def _channels(x: Tensor, weight: Tensor, *_: Any) -> int:
 
 def _has_gradient(x: Tensor, weight: Tensor, bias: Tensor, other: Tensor | None, *_: Any) -> bool:
     return other is None or weight.shape[-1] == 1
+
+
+def _suits_memory(memory: Tensor, x: Tensor, weight: Tensor, *others: Any) -> bool:
+    """Whether the kernels may write to a map; a pixel is read before it is written."""
+    if torch.compiler.is_compiling() or weight.shape[-1] != 1 or memory.stride(1) != 1:
+        return False
+    dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
+    fits = memory.dtype == dtype and memory.shape == (len(x), len(weight), *x.shape[2:])
+    return fits and cpu.is_supported_for_inference(memory, x, weight, *others)
 
 
 def _suits_kernels(*args: Any) -> bool:

@@ -5,6 +5,7 @@ from convattn.ops.cpu.operators import (
     conv_attention,
     convolution,
     feed_forward,
+    pointwise_into,
     predicted_conv_attention,
     window_attention,
     window_self_attention,
@@ -14,6 +15,7 @@ from convattn.ops.cpu.registration import (
     is_available,
     is_supported,
     is_supported_for_inference,
+    lowered,
     register,
 )
 
@@ -26,6 +28,8 @@ __all__ = [
     "is_available",
     "is_supported",
     "is_supported_for_inference",
+    "lowered",
+    "pointwise_into",
     "predicted_conv_attention",
     "register",
     "window_attention",

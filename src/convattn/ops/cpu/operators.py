@@ -16,6 +16,7 @@ __all__ = [
     "convolution",
     "feed_forward",
     "pixels_together",
+    "pointwise_into",
     "predicted_conv_attention",
     "window_attention",
     "window_self_attention",
@@ -70,13 +71,42 @@ def convolution(
     kernel = {1: "pointwise", 3: "convolution"}[weight.shape[-1]]
     if kernel == "convolution" and other is not None:
         return None
+    out = allocator.empty((len(x), len(bias), *x.shape[2:]), x.dtype)
+    norm = Norm.of(norm_weight, norm_bias, epsilon)
+    return _convolution(kernel, x, weight, bias, other, residual, norm, out)
+
+
+def pointwise_into(
+    out: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    other: Tensor | None,
+    residual: Tensor | None,
+    norm_weight: Tensor | None,
+    norm_bias: Tensor | None,
+    epsilon: float,
+) -> Tensor:
+    """As :func:`convolution` for 1×1 kernels, written to a map that may hold pixels of the others."""
+    norm = Norm.of(norm_weight, norm_bias, epsilon)
+    return _convolution("pointwise", x, weight, bias, other, residual, norm, out)
+
+
+def _convolution(
+    kernel: str,
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    other: Tensor | None,
+    residual: Tensor | None,
+    norm: Norm,
+    out: Tensor,
+) -> Tensor:
     weight, bias, x = weight.contiguous(), bias.contiguous(), pixels_together(x)
     other, residual = (None if y is None else pixels_together(y) for y in (other, residual))
-    (images, channels, height, width), outs = x.shape, len(bias)
-    out = allocator.empty((images, outs, height, width), x.dtype)
-    norm = Norm.of(norm_weight, norm_bias, epsilon)
+    images, channels, height, width = x.shape
     others = 0 if other is None else other.shape[1]
-    sizes = (images, channels, others, outs, height, width)
+    sizes = (images, channels, others, len(bias), height, width)
     maps = map(Map.of, (x, other, residual, out))
     run(kernel, Convolution(*maps, norm, weight.data_ptr(), bias.data_ptr(), *sizes), x.dtype)
     return out

@@ -13,7 +13,7 @@ from convattn.ops.cpu.operators import channels_last
 from convattn.ops.exporting import is_exporting
 from convattn.ops.plain import are_plain, is_transformed
 
-__all__ = ["disabled", "is_available", "is_supported", "is_supported_for_inference", "register"]
+__all__ = ["disabled", "is_available", "is_supported", "is_supported_for_inference", "lowered", "register"]
 
 Argument = Tensor | float | bool | None
 
@@ -108,7 +108,7 @@ def register(
     operation.register_autograd(backward, setup_context=_keep)
 
     def choose(*args: Argument) -> Tensor:
-        args = _lowered(args)
+        args = lowered(args)
         if torch.compiler.is_compiling():
             return operation(*args)
         if not are_plain(_tensors(args)):
@@ -207,8 +207,8 @@ def _learns(args: Iterable[Argument]) -> bool:
     return torch.is_grad_enabled() and any(x.requires_grad for x in _tensors(args))
 
 
-def _lowered(args: tuple[Argument, ...]) -> tuple[Argument, ...]:
-    """With tensors in the precision that autocast, where it is on, gives to products."""
+def lowered(args: tuple[Argument, ...]) -> tuple[Argument, ...]:
+    """Return arguments with tensors in the precision that autocast, where it is on, gives to products."""
     if not torch.is_autocast_enabled("cpu"):
         return args
     dtype = torch.get_autocast_dtype("cpu")
