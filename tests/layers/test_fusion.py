@@ -106,3 +106,24 @@ def test_hooked_modules_are_called(register: str) -> None:
     conv = Conv2d(3, 3, 1)
     getattr(conv, register)(lambda *_: None)
     assert not can_fuse(conv)
+
+
+def test_features_that_a_hook_keeps_are_not_overwritten() -> None:
+    network, kept, x = lively(), [], torch.rand(1, 3, 20, 17)
+    layer = network.features.blocks[0].layers[0]
+    layer.ffn.register_forward_hook(lambda module, args, out: kept.append((out, out.clone())))
+    with torch.inference_mode():
+        network(x)
+    assert torch.equal(*kept[0])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_layer_leaves_its_input_alone(dtype: torch.dtype) -> None:
+    network = lively().to(dtype)
+    block, large_kernel = network.features.blocks[0], network.features.large_kernel()
+    x = torch.rand(1, network.features.dim, 20, 17).to(dtype, memory_format=torch.channels_last)
+    before = x.clone()
+    with torch.inference_mode():
+        block(x, large_kernel)
+        block.layers[0](x, large_kernel)
+    assert torch.equal(x, before)

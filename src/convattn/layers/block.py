@@ -35,9 +35,7 @@ class ConvAttentionLayer(nn.Module):
         average = run.average(features)
         # No one else holds the features, unless a hook or a replaced module does.
         overwrite = can_fuse(*self.ffn.modules(), *self.attention.modules())
-        return run(
-            self.attention, features, large_kernel, average=average, residual=x, overwrite=overwrite
-        )
+        return run(self.attention, features, large_kernel, average=average, residual=x, overwrite=overwrite)
 
 
 class Block(nn.Module):

@@ -46,7 +46,7 @@ def convolution(
     checks.convolution(x, weight, bias, other, residual, norm)
     args = (x, weight, bias, other, residual, *(norm or (None, None, 0.0)))
     if memory is not None and backend is None and _suits_memory(memory, *args):
-        return cpu.pointwise_into(memory, *cpu.lowered(args))
+        return cpu.pointwise_into(memory, *cpu.lowered(args))  # type: ignore[arg-type]
     return BACKENDS.run(backend, *args)
 
 
