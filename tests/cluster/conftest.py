@@ -15,6 +15,7 @@ ray = pytest.importorskip("ray")
 def cluster() -> Iterator[None]:
     """Two workers of one core each."""
     os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"
+    os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 (else tests starve on a busy machine)
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     yield
     ray.shutdown()

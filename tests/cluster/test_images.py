@@ -3,6 +3,7 @@
 import os
 import signal
 from dataclasses import replace
+from pathlib import PurePath
 
 import numpy as np
 import pytest
@@ -11,10 +12,13 @@ from PIL import Image
 pytest.importorskip("ray")
 
 from convattn.checkpoints.loading import save_network
-from convattn.cluster import Settings, Summary, images, upscale_on_cluster
-from convattn.cluster.jobs import RemoteJob, find_jobs
+from convattn.cluster import Failure, Settings, Summary, upscale_on_cluster, upscaling
+from convattn.cluster.finding import find_jobs
+from convattn.cluster.storage import Address
+from convattn.cluster.worker import Worker
 from convattn.errors import InputError
 from convattn.inference.batch_jobs import plan, upscale_files
+from convattn.inference.results import Job
 from convattn.inference.upscaler import Upscaler
 from convattn.models.registry import build
 
@@ -46,43 +50,44 @@ def test_results_names_and_failures_are_those_of_one_machine(settings, folder, t
 def test_jobs_are_found_lazily(folder, monkeypatch):
     listed = []
 
-    def listing(address):
+    def listing(self):
         for name in ("a.png", "b.png", "c.png"):
             listed.append(name)
-            yield name
+            yield PurePath(name)
 
-    monkeypatch.setattr("convattn.cluster.jobs.list_files", listing)
+    monkeypatch.setattr(Address, "files", listing)
     jobs = find_jobs([str(folder)], "out")
     next(jobs)
     assert listed == ["a.png"]
 
 
 def test_existing_results_are_refused_skipped_or_overwritten(settings, folder, tmp_path):
-    job = RemoteJob(str(folder / "a.png"), str(tmp_path / "a.png"))
-    assert images._Worker(settings, threads=1).upscale(job) is None
+    job = Job(Address(str(folder / "a.png")), Address(str(tmp_path / "a.png")))
+    Worker(settings).upscale_image(job)
     before = (tmp_path / "a.png").stat().st_mtime_ns
-    assert "exists already" in images._Worker(settings, threads=1).upscale(job)
-    assert images._Worker(replace(settings, existing="skip"), threads=1).upscale(job) is None
+    with pytest.raises(InputError, match="exists already"):
+        Worker(settings).upscale_image(job)
+    Worker(replace(settings, existing="skip")).upscale_image(job)
     assert (tmp_path / "a.png").stat().st_mtime_ns == before
-    assert images._Worker(replace(settings, existing="overwrite"), threads=1).upscale(job) is None
+    Worker(replace(settings, existing="overwrite")).upscale_image(job)
     assert (tmp_path / "a.png").stat().st_mtime_ns > before
 
 
-class _Killed(images._Worker):
+class _Killed(Worker):
     """Dies at one image: the first time only, or each time."""
 
-    def upscale(self, job):
-        mark = job.source + ".mark"
-        if "once" in job.source and not os.path.exists(mark):
+    def upscale_image(self, job):
+        mark = str(job.source) + ".mark"
+        if "once" in mark and not os.path.exists(mark):
             open(mark, "w").close()
             os.kill(os.getpid(), signal.SIGKILL)
-        if "always" in job.source:
+        if "always" in mark:
             os.kill(os.getpid(), signal.SIGKILL)
-        return super().upscale(job)
+        return super().upscale_image(job)
 
 
 def test_a_killed_worker_costs_only_the_image_that_kills_it(settings, tmp_path, monkeypatch):
-    monkeypatch.setattr(images, "_Worker", _Killed)
+    monkeypatch.setattr(upscaling, "Worker", _Killed)
     (tmp_path / "in").mkdir()
     for name in ("1.png", "once.png", "always.png", "4.png"):
         Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / "in" / name)
@@ -104,17 +109,40 @@ def test_a_wrong_model_fails_at_once(tmp_path):
         upscale_on_cluster([str(tmp_path)], str(tmp_path / "out"), Settings(model="no-such-model"))
 
 
+def test_no_result_lies_among_the_inputs(folder):
+    for inputs, output in (
+        ([folder], folder),
+        ([folder / "a.png"], folder / "a.png"),
+        ([folder / "a.png"], folder),
+    ):
+        with pytest.raises(InputError, match="choose another output"):
+            list(find_jobs([str(given) for given in inputs], str(output)))
+
+
+def test_earlier_results_are_no_inputs(folder):
+    found = [str(job.source) for job in find_jobs([str(folder)], str(folder / "sub"))]
+    assert len(found) == 4
+    assert not [source for source in found if "/sub/" in source]
+
+
+def test_a_single_file_becomes_the_output_itself(folder):
+    (job,) = find_jobs([str(folder / "b.bmp")], str(folder.parent / "large.jpg"))
+    assert job.target == Address(str(folder.parent / "large.jpg"))
+    with pytest.raises(InputError, match="videos end in"):
+        list(find_jobs(["clip.mp4"], "clip.jpg"))
+
+
 def test_what_is_left_is_counted():
-    assert Summary(found=5, done=2, failures=[images.Failure("a", "b")]).left == 2
+    assert Summary(found=5, done=2, failures=[Failure("a", "b")]).left == 2
 
 
-class _Unstartable(images._Worker):
-    def __init__(self, settings, threads):
+class _Unstartable(Worker):
+    def __init__(self, settings):
         raise RuntimeError("no such file on this machine")
 
 
 def test_workers_that_cannot_start_are_one_sentence(settings, folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(images, "_Worker", _Unstartable)
+    monkeypatch.setattr(upscaling, "Worker", _Unstartable)
     with pytest.raises(InputError, match="No worker starts"):
         upscale_on_cluster([str(folder)], str(tmp_path / "out"), settings)
 
@@ -124,5 +152,5 @@ def test_the_command_line_upscales_on_a_cluster(settings, folder, tmp_path, comm
     words = ["upscale", folder, "-o", tmp_path / "out", "--model", settings.model, "--device", "cpu"]
     ended = command(*words, "--cluster", "auto")
     assert ended.status == 1
-    assert "1 of 6 images failed" in ended.err
+    assert "1 of 6 files failed" in ended.err
     assert len([path for path in (tmp_path / "out").rglob("*") if path.is_file()]) == 5

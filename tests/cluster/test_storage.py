@@ -4,7 +4,7 @@ import uuid
 
 import pytest
 
-from convattn.cluster.storage import exists, is_folder, list_files, local_copy, replacing_anywhere
+from convattn.cluster.storage import Address
 from convattn.errors import InputError
 
 
@@ -39,8 +39,12 @@ def root(request, tmp_path):
     return str(tmp_path) if request.param == "local" else f"memory://{uuid.uuid4().hex}"
 
 
+def places_in(address):
+    return [place.as_posix() for place in Address(address).files()]
+
+
 def write(address, content):
-    with replacing_anywhere(address) as path:
+    with Address(address).replacing() as path:
         path.write_bytes(content)
 
 
@@ -48,36 +52,36 @@ def test_files_come_back_with_their_places(root):
     places = ["b.png", "a/b/c.png", "a/d.png"]
     for number, place in enumerate(places):
         write(f"{root}/in/{place}", bytes([number]))
-    assert sorted(list_files(f"{root}/in")) == sorted(places)
-    with local_copy(f"{root}/in/a/d.png") as path:
+    assert sorted(places_in(f"{root}/in")) == sorted(places)
+    with Address(f"{root}/in/a/d.png").local_copy() as path:
         assert path.read_bytes() == b"\x02"
         assert path.suffix == ".png"
 
 
 def test_folders_are_told_from_files(root):
     write(f"{root}/in/a.png", b"x")
-    assert is_folder(f"{root}/in")
-    assert not is_folder(f"{root}/in/a.png")
-    assert exists(f"{root}/in/a.png")
-    assert not exists(f"{root}/in/b.png")
+    assert Address(f"{root}/in").is_dir()
+    assert not Address(f"{root}/in/a.png").is_dir()
+    assert Address(f"{root}/in/a.png").exists()
+    assert not Address(f"{root}/in/b.png").exists()
 
 
 def test_nothing_appears_where_writing_fails(root):
     def fail_halfway():
-        with replacing_anywhere(f"{root}/out/a.png") as path:
+        with Address(f"{root}/out/a.png").replacing() as path:
             if not root.startswith("/"):  # a local file is replaced by whoever writes it
                 path.write_bytes(b"half")
             raise RuntimeError
 
     with pytest.raises(RuntimeError):
         fail_halfway()
-    assert not exists(f"{root}/out/a.png")
+    assert not Address(f"{root}/out/a.png").exists()
 
 
 def test_a_missing_file_is_one_sentence(root):
     if root.startswith("/"):
         pytest.skip("a local file is read by whoever asked for it")
-    with pytest.raises(InputError, match="There is no file"), local_copy(f"{root}/none.png"):
+    with pytest.raises(InputError, match="There is no file"), Address(f"{root}/none.png").local_copy():
         pass
 
 
@@ -96,7 +100,7 @@ def test_more_keys_than_a_page_holds(bucket):
 
     try:
         s3fs.S3FileSystem.call_s3 = three_at_a_time
-        assert sorted(list_files(f"{bucket}/in")) == [f"{number}.png" for number in range(7)]
+        assert sorted(places_in(f"{bucket}/in")) == [f"{number}.png" for number in range(7)]
     finally:
         s3fs.S3FileSystem.call_s3 = ask
     assert pages.count("list_objects_v2") == 3
@@ -104,4 +108,4 @@ def test_more_keys_than_a_page_holds(bucket):
 
 def test_an_unknown_protocol_is_one_sentence():
     with pytest.raises(InputError, match="cannot be opened"):
-        list(list_files("nonsense://x"))
+        places_in("nonsense://x")

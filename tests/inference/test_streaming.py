@@ -14,7 +14,8 @@ from convattn.errors import InputError
 from convattn.images import memmap
 from convattn.images.io import Image, read_image, write_image
 from convattn.inference import memory_budget, streaming
-from convattn.inference.batch_jobs import Job, upscale_files
+from convattn.inference.batch_jobs import upscale_files
+from convattn.inference.results import Job
 from convattn.inference.tiles import TiledModel
 from convattn.inference.upscaler import Upscaler
 from convattn.models.registry import build

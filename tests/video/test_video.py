@@ -210,7 +210,7 @@ def test_every_codec_keeps_the_times(tmp_path, codec):
 
 @pytest.mark.parametrize("parts", [1, 3, 7])
 def test_parts_make_no_difference_to_times(tmp_path, monkeypatch, parts):
-    monkeypatch.setattr("convattn.video._SEGMENT", parts)
+    monkeypatch.setattr("convattn.video.job._SEGMENT", parts)
     clip, big = make_video(tmp_path / "clip.mp4"), tmp_path / "big.mp4"
     upscale_video(clip, big, double)
     assert shown_at(big) == pytest.approx(shown_at(clip), abs=1e-6)
@@ -363,7 +363,7 @@ def test_progress_counts_every_frame(tmp_path):
 
 @pytest.mark.parametrize("interruption", [KeyboardInterrupt, RuntimeError])
 def test_an_interrupted_video_goes_on_where_it_stopped(tmp_path, monkeypatch, interruption):
-    monkeypatch.setattr("convattn.video._SEGMENT", 4)
+    monkeypatch.setattr("convattn.video.job._SEGMENT", 4)
     clip, big, whole = make_video(tmp_path / "clip.mp4"), tmp_path / "big.mp4", tmp_path / "whole.mp4"
     upscale_video(clip, whole, double)
     calls = []
@@ -390,7 +390,7 @@ def test_an_interrupted_video_goes_on_where_it_stopped(tmp_path, monkeypatch, in
 
 
 def test_damaged_parts_and_those_of_another_job_are_made_anew(tmp_path, monkeypatch):
-    monkeypatch.setattr("convattn.video._SEGMENT", 4)
+    monkeypatch.setattr("convattn.video.job._SEGMENT", 4)
     clip, big = make_video(tmp_path / "clip.mp4"), tmp_path / "big.mp4"
 
     def run(label, stop_after=None):
@@ -423,8 +423,9 @@ def test_ctrl_c_leaves_one_sentence_and_goes_on(tmp_path):
     script.write_text(
         "import signal, sys, time, torch\n"
         "import convattn.video as video\n"
+        "import convattn.video.job as job\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)  # which jobs in the background lack\n"
-        "video._SEGMENT = 4\n"
+        "job._SEGMENT = 4\n"
         "def slow(x):\n"
         "    time.sleep(float(sys.argv[3]))\n"
         "    return x.repeat_interleave(2, 2).repeat_interleave(2, 3)\n"
@@ -451,7 +452,7 @@ def test_ctrl_c_leaves_one_sentence_and_goes_on(tmp_path):
 def test_a_full_disk_keeps_what_is_finished(tmp_path, monkeypatch):
     """Files may not grow beyond some kilobytes, which is what a full disk comes to."""
     resource = pytest.importorskip("resource")
-    monkeypatch.setattr("convattn.video._SEGMENT", 4)
+    monkeypatch.setattr("convattn.video.job._SEGMENT", 4)
     clip, big = make_video(tmp_path / "clip.mp4"), tmp_path / "big.mp4"
     big.write_bytes(b"older video")
 

@@ -23,7 +23,7 @@ def upscale_on_cluster(
     console: "Console",
     settings: dict[str, Any],
 ) -> None:
-    """Upscale images with a Ray cluster, show the progress, and list what failed.
+    """Upscale images and videos with a Ray cluster, show the progress, and list what failed.
 
     Raises:
         InputError: Ray is missing, there is no output folder, or the cluster cannot do the job.
@@ -42,14 +42,27 @@ def upscale_on_cluster(
         task = bar.add_task("Starting workers")
 
         def show(summary: "Summary") -> None:
-            speed = summary.done / max(bar.tasks[0].elapsed or 0, 1e-9)
-            failed = f", {len(summary.failures)} failed" if summary.failures else ""
-            bar.update(task, description=f"{summary.done} done, {speed:.1f} images/s{failed}")
+            bar.update(task, description=_progress(summary, bar.tasks[0].elapsed or 0))
 
         options = dict(address=address, format=output_format, progress=show)
-        summary = run(inputs, output, Settings(**settings), **options)  # type: ignore[arg-type]
+        try:
+            summary = run(inputs, output, Settings(**settings), **options)  # type: ignore[arg-type]
+        except KeyboardInterrupt:
+            raise InputError(
+                "Interrupted; what is finished is kept. The same command with --existing skip resumes."
+            ) from None
     for failure in summary.failures:
         typer.echo(f"convattn: {failure.reason}", err=True)
     if summary.failures:
-        typer.echo(f"convattn: {len(summary.failures)} of {summary.found} images failed.", err=True)
+        typer.echo(f"convattn: {len(summary.failures)} of {summary.found} files failed.", err=True)
         raise typer.Exit(1)
+
+
+def _progress(summary: "Summary", seconds: float) -> str:
+    """What is done, how fast, what failed and what is left of the files found so far."""
+    segments = f" and {summary.segments} segments of video" if summary.segments else ""
+    speed = (summary.done + summary.segments) / max(seconds, 1e-9)
+    return (
+        f"{summary.done} done{segments}, {speed:.1f} a second, {len(summary.failures)} failed, "
+        f"{summary.left} left of {summary.found} found"
+    )

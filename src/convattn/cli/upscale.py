@@ -9,10 +9,12 @@ from convattn.choices import Existing, Precision
 from convattn.cli.options import Device, Precisions, with_groups
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from rich.console import Console
 
     from convattn.errors import InputError
-    from convattn.inference.batch_jobs import Job
+    from convattn.inference.results import Job
     from convattn.inference.upscaler import Upscaler
 
 __all__ = ["upscale"]
@@ -150,7 +152,7 @@ Cluster = Annotated[
     str | None,
     typer.Option(
         metavar="auto|ADDRESS",
-        help="Upscale images with a Ray cluster; INPUT and OUTPUT may be s3://… and the like.",
+        help="Upscale with a Ray cluster; INPUT and OUTPUT may be s3://… and the like.",
     ),
 ]
 
@@ -189,6 +191,7 @@ def upscale(
 
     from convattn.cli.pipes import with_pipes
     from convattn.cli.warnings import notes
+    from convattn.errors import InputError
     from convattn.inference.upscaler import Upscaler
 
     console, output, format = Console(stderr=True), results.output, results.output_format
@@ -197,7 +200,10 @@ def upscale(
     if cluster:
         from convattn.cli.cluster import upscale_on_cluster
 
+        if videos.fps:
+            raise InputError("A folder of frames becomes a video on one machine; leave --cluster out.")
         settings = dict(quality=results.quality, existing=results.existing.value, **common)
+        settings |= dict(codec=videos.codec, crf=videos.crf, batch_size=videos.batch)
         return upscale_on_cluster(inputs, output, cluster, format, console, settings)
     with with_pipes(inputs, output, format) as (inputs, output), notes(console):
         upscaler = Upscaler(**common)
@@ -209,13 +215,15 @@ def upscale(
         _list_failures(errors, len(clips) + len(images), "files" if clips else "images")
 
 
-def _plan(targets: list[tuple[list[str], str]], format: str | None) -> "tuple[list[Job], list[Job]]":
+def _plan(
+    targets: list[tuple[list[str], str]], format: str | None
+) -> "tuple[list[Job[Path]], list[Job[Path]]]":
     """Return the videos and the images of all inputs, each with its result."""
     from convattn.inference.batch_jobs import plan
     from convattn.inference.video_jobs import split_inputs
 
-    videos: list[Job] = []
-    images: list[Job] = []
+    videos: list[Job[Path]] = []
+    images: list[Job[Path]] = []
     for inputs, output in targets:
         moving, still = split_inputs(inputs, output)
         videos += moving
@@ -243,7 +251,12 @@ def _beside(inputs: list[str], upscaler: "Upscaler", format: str | None) -> list
 
 
 def _upscale_videos(
-    upscaler: "Upscaler", jobs: "list[Job]", console: "Console", results: Results, videos: Videos, label: str
+    upscaler: "Upscaler",
+    jobs: "list[Job[Path]]",
+    console: "Console",
+    results: Results,
+    videos: Videos,
+    label: str,
 ) -> "list[InputError]":
     from convattn.cli.video import upscale_videos
 
@@ -263,7 +276,7 @@ def _upscale_videos(
 
 
 def _upscale_images(
-    upscaler: "Upscaler", jobs: "list[Job]", console: "Console", results: Results
+    upscaler: "Upscaler", jobs: "list[Job[Path]]", console: "Console", results: Results
 ) -> "list[InputError]":
     """Upscale images under a progress bar."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn

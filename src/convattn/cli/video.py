@@ -8,14 +8,14 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from convattn.errors import InputError
-    from convattn.inference.batch_jobs import Job
+    from convattn.inference.results import Job
     from convattn.inference.upscaler import Upscaler
 
 __all__ = ["upscale_videos"]
 
 
 def upscale_videos(
-    upscaler: "Upscaler", jobs: "Sequence[Job]", console: "Console", existing: str, **options: Any
+    upscaler: "Upscaler", jobs: "Sequence[Job[Path]]", console: "Console", existing: str, **options: Any
 ) -> "list[InputError]":
     """Upscale videos and animations under a progress bar each.
 
@@ -33,7 +33,7 @@ def upscale_videos(
         InputError: The user interrupts, or ``existing`` is unknown.
     """
     from convattn.errors import InputError
-    from convattn.inference.batch_jobs import check_existing
+    from convattn.inference.results import check_existing
 
     check_existing(existing)
     errors = []
@@ -90,7 +90,7 @@ def _upscale(
 ) -> None:
     """Upscale a video or an animation; where the target is a folder, into images."""
     from convattn.errors import InputError
-    from convattn.inference.batch_jobs import is_wanted
+    from convattn.inference.results import is_wanted
     from convattn.inference.video_jobs import becomes_animation
     from convattn.video import Progress, upscale_video
     from convattn.video.animation import upscale_animation

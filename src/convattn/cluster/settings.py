@@ -22,6 +22,9 @@ class Settings:
         self_ensemble: As the upscaler takes it.
         fidelity: As the upscaler takes it.
         quality: 1 to 100, of JPEG, WebP and AVIF.
+        codec: Of videos, as :func:`convattn.video.upscale_video` takes it.
+        crf: Of videos, as :func:`convattn.video.upscale_video` takes it.
+        batch_size: Frames of a video that are upscaled at once.
         existing: "refuse", "skip" or "overwrite" a result that exists already.
     """
 
@@ -35,6 +38,9 @@ class Settings:
     self_ensemble: bool = False
     fidelity: float | None = None
     quality: int = 95
+    codec: str | None = None
+    crf: int | None = None
+    batch_size: int = 4
     existing: str = "refuse"
 
     def upscaler(self) -> Upscaler:
@@ -54,3 +60,8 @@ class Settings:
             self_ensemble=self.self_ensemble,
             fidelity=self.fidelity,
         )
+
+    def label(self, upscaler: Upscaler) -> str:
+        """Return what names the model and its settings in the record of a video's segments."""
+        tile = "auto" if self.tile is None else self.tile
+        return f"{self.model} {upscaler.request} {self.precision} {tile}"

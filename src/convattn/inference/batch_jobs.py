@@ -3,45 +3,21 @@
 import glob
 import itertools
 import os
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from convattn.choices import Existing
 from convattn.errors import InputError
 from convattn.files import natural_key, remove_litter
 from convattn.images.io import WRITABLE, check_size, find_images, format_of, read_image, write_image
+from convattn.inference.results import Job, check_existing, is_wanted, place_results, suffix_of_images
 from convattn.inference.upscaler import Upscaler
 from convattn.progress import Progress, ignore, share
 
-__all__ = [
-    "Job",
-    "check_existing",
-    "is_wanted",
-    "place_results",
-    "plan",
-    "result_suffix",
-    "upscale_files",
-    "without_earlier_results",
-]
-
-"""What can be done where a result exists already."""
+__all__ = ["plan", "upscale_files", "without_earlier_results"]
 
 
-@dataclass(frozen=True)
-class Job:
-    """One image to upscale.
-
-    Attributes:
-        source: The file to read.
-        target: The file to write.
-    """
-
-    source: Path
-    target: Path
-
-
-def plan(inputs: Sequence[str], output: str | os.PathLike[str], format: str | None = None) -> list[Job]:
+def plan(inputs: Sequence[str], output: str | os.PathLike[str], format: str | None = None) -> list[Job[Path]]:
     """Find the images that are meant and name their results.
 
     A single file goes to ``output`` itself if that has a suffix. Otherwise ``output`` is a folder: the
@@ -60,21 +36,21 @@ def plan(inputs: Sequence[str], output: str | os.PathLike[str], format: str | No
     names_a_folder = os.fspath(output).endswith(("/", os.sep))
     output = Path(output)
     sources = _find(inputs, output)
-    suffix = result_suffix(format)
+    suffix_of = suffix_of_images(format)
     if not names_a_folder and _names_a_file(output, inputs):
-        if suffix not in (None, output.suffix.lower()):
+        if format and (suffix := suffix_of(output)) != output.suffix.lower():
             raise InputError(f"{output} does not end in {suffix}; leave the format out or change the name.")
         format_of(output)
         jobs = [Job(sources[0][0], output)]
     else:
-        jobs = place_results(sources, output, lambda source: suffix or _own_suffix(source))
+        jobs = list(place_results(sources, output, suffix_of))
     _keep_sources(jobs)
     return jobs
 
 
 def upscale_files(
     upscaler: Upscaler,
-    jobs: Sequence[Job],
+    jobs: Sequence[Job[Path]],
     *,
     quality: int = 95,
     existing: str = Existing.refuse,
@@ -112,21 +88,9 @@ def upscale_files(
     return errors
 
 
-def check_existing(existing: str) -> None:
-    """Raise an InputError if it is none of :class:`~convattn.choices.Existing`."""
-    words = [choice.value for choice in Existing]
-    if existing not in words:
-        raise InputError(f"What exists already can be {', '.join(words)}; {existing} is none of these.")
-
-
-def is_wanted(target: Path, existing: str) -> bool:
-    """Whether to make a result that may exist already; raise an InputError if that is to be refused."""
-    if existing == "refuse" and target.exists():
-        raise InputError(f"{target} exists already; say whether to skip or overwrite what exists.")
-    return existing == "overwrite" or not target.exists()
-
-
-def _upscale_file(upscaler: Upscaler, job: Job, quality: int, existing: str, progress: Progress) -> None:
+def _upscale_file(
+    upscaler: Upscaler, job: Job[Path], quality: int, existing: str, progress: Progress
+) -> None:
     if not is_wanted(job.target, existing):
         return
     image = read_image(job.source)
@@ -170,21 +134,6 @@ def _fixed_part(pattern: str) -> Path:
     return Path(*itertools.takewhile(lambda part: not glob.has_magic(part), parts))
 
 
-def result_suffix(format: str | None) -> str | None:
-    """Return the suffix that a format asks for; raise an InputError where it cannot be written."""
-    if format is None:
-        return None
-    suffix = "." + format.lower().removeprefix(".")
-    if suffix not in WRITABLE:
-        choices = ", ".join(known.removeprefix(".") for known in WRITABLE)
-        raise InputError(f"The format {format} cannot be written; choose {choices}.")
-    return suffix
-
-
-def _own_suffix(source: Path) -> str:
-    return source.suffix if source.suffix.lower() in WRITABLE else ".png"
-
-
 def _names_a_file(output: Path, inputs: Sequence[str]) -> bool:
     """Whether the output is one file, not a folder."""
     if output.is_dir():
@@ -197,23 +146,7 @@ def _names_a_file(output: Path, inputs: Sequence[str]) -> bool:
     return False
 
 
-def place_results(
-    sources: list[tuple[Path, Path]], folder: Path, suffix_of: Callable[[Path], str]
-) -> list[Job]:
-    """Name a result in a folder for each source, given with its place; names that are taken get a number."""
-    jobs, taken = [], set()
-    for source, place in sources:
-        target = first = folder / place.with_suffix(suffix_of(source))
-        number = 2
-        while str(target).casefold() in taken:  # many file systems do not tell A.png from a.png
-            target = first.with_stem(f"{first.stem}-{number}")
-            number += 1
-        taken.add(str(target).casefold())
-        jobs.append(Job(source, target))
-    return jobs
-
-
-def _keep_sources(jobs: list[Job]) -> None:
+def _keep_sources(jobs: list[Job[Path]]) -> None:
     """No result may take the place of any source, by whatever name."""
     sources = {_identity(job.source) for job in jobs if job.source.exists()}
     for job in jobs:

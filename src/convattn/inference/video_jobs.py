@@ -2,14 +2,15 @@
 
 import glob
 from collections.abc import Iterable, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from convattn.errors import InputError
 from convattn.files import find_files, natural_key
 from convattn.images.io import READABLE, is_animated
-from convattn.inference.batch_jobs import Job, place_results, without_earlier_results
+from convattn.inference.batch_jobs import without_earlier_results
+from convattn.inference.results import Job, place_results
 
-__all__ = ["ANIMATIONS", "CONTAINERS", "VIDEOS", "becomes_animation", "split_inputs"]
+__all__ = ["ANIMATIONS", "CONTAINERS", "VIDEOS", "becomes_animation", "split_inputs", "suffix_of_video"]
 
 CONTAINERS = {
     ".mp4": "mp4",
@@ -32,7 +33,7 @@ ANIMATIONS = (".gif", ".webp", ".png", ".apng", ".avif", ".avifs")
 """The suffixes of files that can hold an animation, in lower case."""
 
 
-def split_inputs(inputs: Sequence[str], output: str) -> tuple[list[Job], list[str]]:
+def split_inputs(inputs: Sequence[str], output: str) -> tuple[list[Job[Path]], list[str]]:
     """Split inputs into videos with their results, and images.
 
     A single video or animation goes to ``output`` itself, which may be a folder for its frames; so does a
@@ -57,8 +58,12 @@ def split_inputs(inputs: Sequence[str], output: str) -> tuple[list[Job], list[st
         start = Path(given) if Path(given).is_dir() else None
         videos += [(path, path.relative_to(start) if start else Path(path.name)) for path in found]
         images += _images_of(given, files, found)
-    suffixes = {path: path.suffix if path.suffix.lower() in CONTAINERS else ".mkv" for path, _ in videos}
-    return place_results(videos, target, suffixes.__getitem__), images
+    return list(place_results(videos, target, suffix_of_video)), images
+
+
+def suffix_of_video(place: PurePath) -> str:
+    """Return the suffix of a result: that of the video, or .mkv where its container cannot be written."""
+    return place.suffix if place.suffix.lower() in CONTAINERS else ".mkv"
 
 
 def _files_of(given: str) -> list[Path]:

@@ -4,37 +4,23 @@ Decoding, the network and encoding run in parallel. The result is encoded in seg
 that an interrupted run resumes where it stopped; the segments become the video when all are there.
 """
 
-import itertools
 import os
-import warnings
-from collections.abc import Callable, Generator, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor
 
 from convattn.errors import InputError
-from convattn.files import remove_litter, replacing
-from convattn.inference.video_jobs import ANIMATIONS
 
 try:
-    import av
+    import av  # noqa: F401
 except ImportError as error:
     raise InputError("Video needs PyAV; run: pip install 'convattn[video]'.") from error
 
-from convattn.video.animation import AnimationFile
-from convattn.video.frame_folder import FrameFolder
-from convattn.video.read import VideoFile
-from convattn.video.segments import Segments, assemble, check_target
-from convattn.video.settings import EncoderSettings, choose_settings
-from convattn.video.source import Frame, Source
-from convattn.video.stages import Progress, Upscale, upscale_frames, with_progress
+from convattn.video.job import VideoJob
+from convattn.video.stages import Progress, Upscale
 
-__all__ = ["Progress", "Upscale", "upscale_video"]
-
-_SEGMENT = 120  # frames
+__all__ = ["Progress", "Upscale", "VideoJob", "upscale_video"]
 
 
 def upscale_video(
@@ -77,54 +63,5 @@ def upscale_video(
     source, target = Path(source), Path(target)
     if target.exists() and target.samefile(source):
         raise InputError(f"The video would overwrite its original {source}; choose another output.")
-    video = _open(source, fps)
-    settings = choose_settings(video, target, codec, crf)
-    with _explained(target):
-        check_target(target, video, settings)
-        remove_litter(target.parent)
-        segments = Segments(target, source, repr((av.__version__, video.identity, settings, label)))
-        finished = len(segments.times)
-        new = upscale_frames(
-            video.frames(finished),
-            video.encoding.decode,
-            upscale,
-            lambda rgb: settings.encoding.encode(_padded(rgb, settings.granularity)),
-            batch_size=batch_size,
-            device=device,
-        )
-        _encode(with_progress(new, finished, video.count, progress), segments, settings)
-        with replacing(target) as temporary, _explained(target), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # said already when the target was checked
-            assemble(temporary, video, segments)
-        segments.remove_all_of_source()
-
-
-def _encode(frames: Generator[Frame, None, None], segments: Segments, settings: EncoderSettings) -> None:
-    """Encode frames in segments."""
-    with closing(frames):
-        for first in frames:
-            segments.add(itertools.chain([first], itertools.islice(frames, _SEGMENT - 1)), settings)
-
-
-def _open(source: Path, fps: float | None) -> Source:
-    if source.is_dir():
-        return FrameFolder(source, fps)
-    return AnimationFile(source) if source.suffix.lower() in ANIMATIONS else VideoFile(source)
-
-
-@contextmanager
-def _explained(target: Path) -> Iterator[None]:
-    """Turn errors of FFmpeg and the disk into a sentence."""
-    try:
-        yield
-    except (av.FFmpegError, OSError) as error:
-        raise InputError(
-            f"{target} cannot be written: {error.strerror or error}; finished segments are kept, and the "
-            "same command resumes from there."
-        ) from error
-
-
-def _padded(rgb: Tensor, granularity: tuple[int, int]) -> Tensor:
-    """Repeat the last pixels up to the next multiple."""
-    down, across = (-side % step for side, step in zip(rgb.shape[2:], granularity, strict=True))
-    return F.pad(rgb, (0, across, 0, down), mode="replicate") if down or across else rgb
+    job = VideoJob(source, target, codec=codec, crf=crf, fps=fps, label=label)
+    job.upscale(upscale, batch_size=batch_size, device=device, progress=progress)

@@ -54,6 +54,8 @@ class VideoFile(Source):
             if _has_alpha(first, stream):
                 warn_of_transparency(path)
             self.hdr = hdr_metadata_of(first, path)
+        self._times: list[int | None] = []
+        self._keys: list[tuple[int, int]] = []
         self.count = self._count()
         self.identity = identity_of(path)
 
@@ -100,7 +102,9 @@ class VideoFile(Source):
                     if not packet.size:
                         continue
                     damaged |= packet.is_corrupt
-                    count += packet.stream_index == stream.index
+                    if packet.stream_index == stream.index:
+                        count += 1
+                        self._index(packet)
                     end = max(end, ((packet.pts or 0) + (packet.duration or 0)) * packet.time_base - start)
             except av.FFmpegError:
                 damaged = True
@@ -111,8 +115,42 @@ class VideoFile(Source):
             )
         return count
 
+    def _index(self, packet: Packet) -> None:
+        """Note when the frame of a packet is shown, and where decoding can begin."""
+        self._times.append(packet.pts)
+        if packet.is_keyframe and packet.pts is not None:
+            self._keys.append((packet.pts, packet.pts if packet.dts is None else packet.dts))
+
+    def can_be_cut(self) -> bool:
+        """Return whether every frame has a timestamp of its own, by which it can be found."""
+        return None not in self._times and len(set(self._times)) == self.count
+
+    def cut(self, start: int, stop: int) -> Generator[Frame, None, None]:
+        """Yield the frames from ``start`` to ``stop``, decoded from the key frame before them.
+
+        Raises:
+            LookupError: The frames found there are not those expected; only the whole video can be decoded.
+        """
+        times = sorted(time for time in self._times if time is not None)
+        step = max(1, round(1 / self.rate / self.time_base))
+        with self._opened() as (container, stream):
+            starts = [dts for pts, dts in self._keys if pts <= times[start]]
+            if start and starts:
+                container.seek(max(starts), stream=stream)
+            frames = (frame for frame in container.decode(stream) if (frame.pts or 0) >= times[start])
+            for number in range(start, stop):
+                frame = next(frames, None)
+                if frame is None or frame.pts != times[number] or (frame.width, frame.height) != self.size:
+                    raise LookupError
+                step = frame.duration or step
+                yield Frame(_samples(frame, self.encoding), times[number], step, number)
+            if stop == self.count and next(frames, None):
+                raise LookupError
+
     def frames(self, skip: int = 0) -> Generator[Frame, None, None]:
         """Yield all frames but the first ``skip``, which are decoded all the same."""
+        if skip == self.count:
+            return
         last, step = None, max(1, round(1 / self.rate / self.time_base))
         with self._opened() as (container, stream):
             try:

@@ -17,7 +17,7 @@ from av.packet import Packet
 from av.video.stream import VideoStream
 
 from convattn.errors import InputError
-from convattn.files import short_name
+from convattn.files import replacing, short_name
 from convattn.inference.video_jobs import CONTAINERS
 from convattn.video.settings import EncoderSettings, add_video_stream
 from convattn.video.source import Frame, Source
@@ -36,56 +36,64 @@ class Segments:
 
     Args:
         target: The video that they become.
-        source: Where its frames come from.
+        source: Names where its frames come from.
         job: Everything that decides what they look like; segments of another job are removed.
     """
 
-    def __init__(self, target: Path, source: Path, job: str) -> None:
-        self._folder = target.with_name(short_name(f".{target.name}", _SUFFIX))
-        self._source = str(source.resolve())
-        record, content = self._folder / "job", json.dumps({"source": self._source, "job": job})
-        if not record.is_file() or record.read_text() != content:
+    def __init__(self, target: Path, source: str, job: str) -> None:
+        self.folder = target.with_name(short_name(f".{target.name}", _SUFFIX))
+        self._source = source
+        self.record = json.dumps({"source": source, "job": job})
+        file = self.folder / "job"
+        if not file.is_file() or file.read_text() != self.record:
             self.remove()
-            self._folder.mkdir(parents=True)
-            record.write_text(content)
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with replacing(file) as temporary:
+                temporary.write_text(self.record)
         self.times: Times = []
         self._count = 0
-        while self._add_finished():
-            pass
 
-    def _add_finished(self) -> bool:
-        """Take over the next segment of an earlier run, if it is complete."""
-        video, record = self._paths(self._count)
+    def take_over(self) -> None:
+        """Take over the segments of an earlier run, up to the first that is missing."""
+        while (times := self.finished(self._count)) is not None:
+            self.times += times
+            self._count += 1
+
+    def finished(self, number: int) -> Times | None:
+        """Return the times of the frames of a segment; None unless it is complete."""
+        video, record = self._paths(number)
         with suppress(OSError, ValueError, av.FFmpegError):
             times = json.loads(record.read_text())
             with _opened(video) as segment:
                 if sum(packet.size > 0 for packet in segment.demux(video=0)) == len(times):
-                    self.times += [(pts, duration) for pts, duration in times]
-                    self._count += 1
-                    return True
-        return False
+                    return [(pts, duration) for pts, duration in times]
+        return None
 
     def _paths(self, number: int) -> tuple[Path, Path]:
-        return self._folder / f"{number:06}.mkv", self._folder / f"{number:06}.json"
+        return self.folder / f"{number:06}.mkv", self.folder / f"{number:06}.json"
 
     def add(self, frames: Iterable[Frame], settings: EncoderSettings) -> None:
         """Encode the next segment."""
-        video, record = self._paths(self._count)
+        self.times += self.encode(self._count, frames, settings)
+        self._count += 1
+
+    def encode(self, number: int, frames: Iterable[Frame], settings: EncoderSettings) -> Times:
+        """Encode a segment and return the times of its frames."""
+        video, record = self._paths(number)
         unfinished = video.with_suffix(".unfinished")
-        times = []
+        times: Times = []
         with av.open(os.path.abspath(unfinished), "w", format="matroska") as segment:
             stream = None
-            for number, frame in enumerate(frames):
+            for index, frame in enumerate(frames):
                 _, height, width = frame.samples.shape
                 stream = stream or add_video_stream(segment, settings, width, height)
-                segment.mux(stream.encode(_video_frame(frame.samples, settings, number)))
+                segment.mux(stream.encode(_video_frame(frame.samples, settings, index)))
                 times.append((frame.pts, frame.duration))
             if stream:
                 segment.mux(stream.encode(None))
         record.write_text(json.dumps(times))
         os.replace(unfinished, video)
-        self.times += times
-        self._count += 1
+        return times
 
     def add_stream_to(self, video: OutputContainer, source: Source) -> VideoStream:
         """Add the video stream to a video whose packets :meth:`packets` gives."""
@@ -129,12 +137,12 @@ class Segments:
 
     def remove(self) -> None:
         """Remove all segments."""
-        shutil.rmtree(self._folder, ignore_errors=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def remove_all_of_source(self) -> None:
         """Remove these segments and those that interrupted jobs of the same source left in this folder."""
         self.remove()
-        for folder in self._folder.parent.glob(f".*{_SUFFIX}"):
+        for folder in self.folder.parent.glob(f".*{_SUFFIX}"):
             with suppress(OSError, ValueError, TypeError, KeyError):
                 if json.loads((folder / "job").read_text())["source"] == self._source:
                     shutil.rmtree(folder, ignore_errors=True)

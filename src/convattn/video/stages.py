@@ -45,6 +45,7 @@ def upscale_frames(
     *,
     batch_size: int,
     device: torch.device | str,
+    segment: int | None = None,
 ) -> Generator[Frame, None, None]:
     """Yield upscaled frames, while the next ones are upscaled and decoded.
 
@@ -55,10 +56,12 @@ def upscale_frames(
         encode: From RGB to the samples of the result.
         batch_size: Frames that are upscaled at once.
         device: Where they are upscaled.
+        segment: Length of segments; a batch holds frames of one only, so that the result does not depend on
+            where an earlier run stopped.
     """
 
     def groups() -> Generator[list[Frame], None, None]:
-        with closing(prefetch(batches(frames, batch_size))) as decoded, torch.inference_mode():
+        with closing(prefetch(batches(frames, batch_size, segment))) as decoded, torch.inference_mode():
             for group in decoded:
                 samples = torch.stack([torch.from_numpy(frame.samples) for frame in group]).to(device)
                 large = encode(upscale(decode(samples))).cpu().numpy()
@@ -129,7 +132,9 @@ def prefetch(items: Generator[T, None, None], depth: int = 2) -> Generator[T, No
         worker.join()
 
 
-def batches(items: Iterator[T], size: int) -> Generator[list[T], None, None]:
-    """Yield the items in lists of ``size``; the last may be shorter."""
-    while group := list(itertools.islice(items, size)):
+def batches(items: Iterator[T], size: int, segment: int | None = None) -> Generator[list[T], None, None]:
+    """Yield the items in lists of ``size``; the last, and the last of each segment, may be shorter."""
+    left = segment or size
+    while group := list(itertools.islice(items, min(size, left))):
         yield group
+        left = (left - len(group)) or segment or size
