@@ -17,6 +17,7 @@ from PIL import Image as PILImage
 
 from convattn import Upscaler
 from convattn.images.io import Image, read_image, write_image
+from convattn.serve.problems import STATUSES
 
 from .conftest import eventually
 
@@ -59,6 +60,23 @@ def test_form_and_query_mean_the_same(server, png):
     form = server.client.post("/v1/upscale", data=options, files={"image": ("a.png", png(), "text/plain")})
     assert form.content == upscale(server, png(), **options).content
     assert 'filename="a_x2.webp"' in form.headers["content-disposition"]
+
+
+@pytest.mark.parametrize("format", ["BMP", "TGA", "ICO", "JPEG2000", "PPM", "QOI", "DDS", "HEIF", "JXL"])
+def test_rarer_formats_become_png(server, format):
+    if format == "HEIF":
+        pytest.importorskip("pillow_heif").register_heif_opener()
+    if format == "JXL":
+        pytest.importorskip("pillow_jxl")
+    file, options = io.BytesIO(), {"sizes": [(48, 32)]} if format == "ICO" else {}
+    colors = np.random.default_rng(0).integers(0, 255, (32, 48, 3), np.uint8)
+    PILImage.fromarray(colors).save(file, format, **options)
+    answer = upscale(server, file.getvalue(), scale=2, name="a.xyz")
+    assert PILImage.open(io.BytesIO(answer.content)).size == (96, 64)
+    assert (answer.headers["content-type"], "a_x2.png" in answer.headers["content-disposition"]) == (
+        "image/png",
+        True,
+    )
 
 
 def test_size_in_place_of_a_scale(server, png):
@@ -143,6 +161,12 @@ def bomb(width, height):
     )
 
 
+def bmp(width, height):
+    """A BMP file without pixels."""
+    header = struct.pack("<IiiHHIIiiII", 40, width, height, 1, 24, 0, 0, 0, 0, 0, 0)
+    return b"BM" + struct.pack("<IHHI", 54, 0, 0, 54) + header
+
+
 SVG = b'<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"/>'
 M3U8 = b"#EXTM3U\n#EXTINF:1,\nfile:///etc/passwd\n#EXT-X-ENDLIST\n"
 
@@ -150,13 +174,16 @@ M3U8 = b"#EXTM3U\n#EXTINF:1,\nfile:///etc/passwd\n#EXT-X-ENDLIST\n"
 @pytest.mark.parametrize(
     ("body", "options", "status", "reason"),
     [
-        (b"", {}, 415, "no PNG"),
-        (b"hello", {}, 415, "no PNG"),
-        (SVG, {}, 415, "no PNG"),
-        (M3U8, {"name": "a.mp4"}, 415, "no PNG"),
-        (b"P6 1 1 255\n...", {}, 415, "no PNG"),
+        (b"", {}, 415, "no image"),
+        (b"hello", {}, 415, "no image"),
+        (SVG, {}, 415, "no image"),
+        (M3U8, {"name": "a.mp4"}, 415, "no image"),
+        (b"P6 1 1 255\n", {}, 422, "damaged"),
         (bytes(9 * 2**20), {}, 413, "at most 8 MiB"),
         (bomb(60_000, 60_000), {}, 413, "at most 2 megapixels"),
+        (bmp(30_000, 30_000), {}, 413, "at most 2 megapixels"),
+        (bmp(1700, 1700), {}, 413, "at most 2 megapixels"),
+        (b"\xff\x0a" + bytes([0xFE]) + bytes([0xFF] * 20), {}, 413, "at most 2 megapixels"),
         (bomb(1000, 1000), {"scale": 30}, 413, "Choose a smaller scale"),
         (bomb(10, 10), {}, 422, "damaged"),
         (b"\x00\x00\x00\x18ftypisom" + bytes(80), {}, 422, "The file"),
@@ -174,6 +201,7 @@ def test_what_cannot_be_used_is_refused_with_a_reason(server, body, options, sta
     answer = server.client.post("/v1/upscale", params=options, content=body)
     assert (answer.status_code, str(server.folder) in answer.text) == (status, False), answer.text
     assert re.search(reason or "", answer.json()["detail"])
+    assert STATUSES[answer.json()["code"]] == status
 
 
 @pytest.mark.parametrize(

@@ -178,12 +178,21 @@ def test_settings_reach_the_result(visit, images):
     assert page.is_checked("input[name=size][value=other]")
 
 
-def test_failure_says_why(visit, tmp_path):
+@pytest.mark.parametrize(
+    ("locale", "texts", "retry"),
+    [
+        ("en-US", ["no image or video", "at most 2 megapixels"], "Retry text.png"),
+        ("zh-CN", ["不是可以读取的图像", "最多接受 2 百万像素"], "重试 text.png"),
+    ],
+)
+def test_failures_say_why_in_the_users_language(visit, tmp_path, locale, texts, retry):
     (tmp_path / "text.png").write_text("no image")
-    page = visit()
-    page.set_input_files("#files", tmp_path / "text.png")
-    page.wait_for_selector(".item[data-state=failed] .state:text('no PNG')")
-    assert page.get_by_role("button", name="Retry text.png").is_visible()
+    PILImage.new("L", (2000, 2000)).save(tmp_path / "large.png")
+    page = visit(locale=locale)
+    page.set_input_files("#files", [tmp_path / "text.png", tmp_path / "large.png"])
+    for text in texts:
+        page.wait_for_selector(f".item[data-state=failed] .state:text('{text}')")
+    assert page.get_by_role("button", name=retry).is_visible()
 
 
 def test_page_speaks_the_users_language_and_fits_the_screen(visit):

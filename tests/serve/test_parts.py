@@ -11,15 +11,18 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image as PILImage
 
 from convattn.images.io import Image, read_image, write_image
 from convattn.serve.archive import stream_zip
-from convattn.serve.job_queue import JobQueue, RejectedError
+from convattn.serve.job_queue import JobQueue
 from convattn.serve.jobs import State
+from convattn.serve.jxl import size_of_jxl
 from convattn.serve.kinds import Kind, sniff
 from convattn.serve.messages import Failed, Finished, Measured, Setup, Task
 from convattn.serve.metrics import Metrics
 from convattn.serve.options import Options, clean_name
+from convattn.serve.problems import Problem, RejectedError
 from convattn.serve.settings import Limits, choose_token
 
 
@@ -57,18 +60,26 @@ def test_archive_is_sent_in_small_pieces(tmp_path):
         (b"\x89PNG\r\n\x1a\n", ".png"),
         (b"RIFF....WEBPVP8 ", ".webp"),
         (b"RIFF....AVI LIST", ".avi"),
-        (b"RIFF....WAVEfmt ", None),
+        (b"RIFF....WAVEfmt ", ".image"),
         (b"....ftypavif", ".avif"),
         (b"....ftypmif1....avifmiaf", ".avif"),
-        (b"....ftypheic", None),
+        (b"....ftypheic", ".image"),
         (b"....ftypqt  ", ".mp4"),
-        (b"#EXTM3U", None),
-        (b"ffconcat version 1.0", None),
+        (b"#EXTM3U", ".image"),
+        (b"ffconcat version 1.0", ".image"),
         (b"", None),
     ],
 )
 def test_kind_by_first_bytes(head, suffix):
     assert sniff(head) == (Kind(suffix) if suffix else None)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (48, 32), (300, 300), (640, 360), (777, 9001), (64, 256)])
+def test_size_of_jpeg_xl_is_known_from_its_head(size):
+    pytest.importorskip("pillow_jxl")
+    file = io.BytesIO()
+    PILImage.new("RGB", size).save(file, "JXL")
+    assert size_of_jxl(file.getvalue()[:64]) == size
 
 
 def test_token_is_made_where_others_reach_the_server():
@@ -132,7 +143,7 @@ def test_too_much_is_refused_for_some_time(tmp_path, limits, client):
         first, _ = jobs.add(), jobs.add()
         with pytest.raises(RejectedError) as error:
             jobs.add(client)
-        assert (error.value.status, error.value.retry_after >= 1) == (429, True)
+        assert (error.value.problem.status, error.value.retry_after >= 1) == (429, True)
         jobs.queue.forget(first)
         assert jobs.add(client)
 
@@ -191,10 +202,10 @@ def test_those_that_shared_a_batch_with_a_crash_are_tried_alone(tmp_path):
         jobs = Jobs(tmp_path)
         poisonous, innocent = jobs.add(), jobs.add()
         batch = await jobs.take(2)
-        jobs.queue.lose(batch, 500, "crashed")
+        jobs.queue.lose(batch, Problem("crashed", {}))
         alone = [await jobs.take(2), await jobs.take(2)]
         assert sorted(map(len, alone)) == [1, 1]
-        jobs.queue.lose([poisonous], 500, "crashed")
+        jobs.queue.lose([poisonous], Problem("crashed", {}))
         innocent.result = innocent.source
         jobs.queue.handle(Finished(innocent.id, innocent.source, 1.0))
         assert (poisonous.state, innocent.state) == (State.failed, State.done)
@@ -253,4 +264,4 @@ def test_size_is_known_before_anything_is_decoded(tmp_path, computer):
     one = task(tmp_path, "one", np.zeros((30, 40, 3), np.uint8))
     assert isinstance(computer([one])[0], Measured)
     (failed,) = computer([one], Limits(pixels=1199))
-    assert (failed.status, "at most" in failed.reason) == (413, True)
+    assert failed.problem.code == "image-too-large"

@@ -12,22 +12,25 @@ from starlette.background import BackgroundTask
 from convattn import __version__
 from convattn.serve.archive import stream_zip
 from convattn.serve.events import EventStream, follow, follow_group
-from convattn.serve.job_queue import JobQueue, RejectedError
+from convattn.serve.job_queue import JobQueue
 from convattn.serve.jobs import Job, JobStatus, State
 from convattn.serve.kinds import MEDIA_TYPES
 from convattn.serve.messages import Ready
 from convattn.serve.options import Options
+from convattn.serve.problems import STATUSES, RejectedError
 from convattn.serve.security import COOKIE, session_value
 from convattn.serve.settings import Settings
 from convattn.serve.uploads import receive
 
-__all__ = ["Problem", "router"]
+__all__ = ["Refusal", "router"]
 
 
-class Problem(BaseModel):
+class Refusal(BaseModel):
     """Why a request is refused."""
 
     detail: str = Field(description="What is wrong, and what to do about it.")
+    code: str = Field(description="One of: " + ", ".join(STATUSES) + ".")
+    values: dict[str, str | int | float] = Field({}, description="What the detail mentions.")
 
 
 class Model(BaseModel):
@@ -91,7 +94,7 @@ _BODY = {
 
 
 def _problems(*codes: int) -> dict[int | str, dict[str, Any]]:
-    return {code: {"model": Problem, "description": _PROBLEMS[code]} for code in (400, 401, 403, *codes)}
+    return {code: {"model": Refusal, "description": _PROBLEMS[code]} for code in (400, 401, 403, *codes)}
 
 
 def _file(description: str, content: dict[str, Any]) -> dict[int | str, dict[str, Any]]:
@@ -168,7 +171,7 @@ async def _wait_connected(request: Request, job: Job) -> None:
                 await asyncio.wait({gone, changed}, return_when=asyncio.FIRST_COMPLETED)
                 changed.cancel()
                 if gone.done():
-                    raise RejectedError(400, "The client is gone.")
+                    raise RejectedError("client-gone")
     finally:
         gone.cancel()
 
@@ -179,12 +182,12 @@ async def _until_disconnected(request: Request) -> None:
 
 
 def _result_of(job: Job) -> FileResponse:
-    if job.state is State.failed:
-        raise RejectedError(job.status_code, job.error or "")
+    if job.problem:
+        raise RejectedError(job.problem.code, None, **job.problem.values)
     if job.state is State.cancelled:
-        raise RejectedError(503, "The job was cancelled.")
+        raise RejectedError("cancelled")
     if job.result is None:
-        raise RejectedError(409, "The job is not finished; ask again later, or follow its events.", 1)
+        raise RejectedError("not-finished", 1)
     headers = {"Server-Timing": f"compute;dur={1000 * (job.seconds or 0):.0f}"}
     filename = job.name.rpartition("/")[2]
     return FileResponse(job.result, media_type=job.media_type, filename=filename, headers=headers)
@@ -237,7 +240,7 @@ async def job_preview(job: KnownJob, side: Literal["before", "after"]) -> FileRe
     """Return the input or the result of a job, as PNG where browsers do not show its own format."""
     preview = job.preview(side)
     if job.state is not State.done or preview is None:
-        raise RejectedError(409, "The job has no result, or none yet.")
+        raise RejectedError("no-result")
     return FileResponse(preview, media_type=MEDIA_TYPES[preview.suffix], content_disposition_type="inline")
 
 
@@ -268,7 +271,7 @@ async def group_results(queue: Queue, group: Group) -> StreamingResponse:
     """Return the results of a group as a ZIP archive, which is sent while it is made."""
     done = [job for job in queue.group(group) if job.state is State.done]
     if not done:
-        raise RejectedError(404, "There is no such group, or it has no results.")
+        raise RejectedError("no-group")
     return StreamingResponse(_archive(done), 200, _ATTACHMENT, "application/zip")
 
 

@@ -13,12 +13,13 @@ from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel
 
 from convattn import __version__
-from convattn.serve.api import Problem, router
-from convattn.serve.job_queue import JobQueue, RejectedError
+from convattn.serve.api import router
+from convattn.serve.job_queue import JobQueue
 from convattn.serve.messages import Setup
 from convattn.serve.metrics import Metrics
 from convattn.serve.pool import Pool
-from convattn.serve.security import Guard
+from convattn.serve.problems import Problem, RejectedError
+from convattn.serve.security import Guard, refusal
 from convattn.serve.settings import Settings
 from convattn.serve.storage import temporary_folder
 
@@ -92,15 +93,15 @@ async def _run_workers(app: FastAPI) -> AsyncIterator[None]:
 
 async def _explain_rejection(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RejectedError)
-    request.app.state.metrics.rejected.labels(str(error.status)).inc()
+    request.app.state.metrics.rejected.labels(str(error.problem.status)).inc()
     headers = {} if error.retry_after is None else {"Retry-After": str(error.retry_after)}
-    return JSONResponse(Problem(detail=error.reason).model_dump(), error.status, headers)
+    return refusal(error.problem, headers)
 
 
 async def _explain_validation(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     reasons = (_sentence(item["loc"], item["msg"]) for item in error.errors())
-    return JSONResponse(Problem(detail=" ".join(reasons)).model_dump(), 422)
+    return refusal(Problem("invalid", {"reason": " ".join(reasons)}))
 
 
 def _sentence(location: tuple[str | int, ...], message: str) -> str:

@@ -22,8 +22,8 @@ from convattn.errors import InputError
 from convattn.images.io import Image, check_size, read_image, write_image
 from convattn.inference.devices import empty_cache, is_out_of_memory
 from convattn.inference.upscaler import FAITHFUL, Upscaler
-from convattn.serve.kinds import Kind
-from convattn.serve.measure import Measure, TooLargeError, check, measure
+from convattn.serve.kinds import OTHER, Kind
+from convattn.serve.measure import Measure, check, measure
 from convattn.serve.messages import (
     Failed,
     Finished,
@@ -36,6 +36,7 @@ from convattn.serve.messages import (
     Task,
 )
 from convattn.serve.options import Options
+from convattn.serve.problems import Problem, RejectedError
 
 __all__ = ["Computer", "models"]
 
@@ -125,11 +126,10 @@ class Computer:
         except CancelledError:
             return
         except Exception as error:  # whatever it is, the next job must not notice
-            status, reason = _explain(error)
+            problem = _explain(error)
             empty_cache(torch.device(self._setup.device if self._setup.device != "auto" else "cpu"))
             for task in tasks:
-                said = reason.replace(str(task.source), task.options.name or "The file")
-                self._send(Failed(task.id, status, said))
+                self._send(Failed(task.id, _named(problem, task)))
 
     def _measure(self, task: Task, upscaler: Upscaler) -> Measure:
         header = measure(task.source)
@@ -196,7 +196,7 @@ class Computer:
 
     def _upscaler(self, options: Options) -> Upscaler:
         if options.model and options.model not in self._models:
-            raise InputError(f"There is no model {options.model} here; choose {', '.join(self._models)}.")
+            raise RejectedError("no-model", model=options.model, models=", ".join(self._models))
         size = None if (options.height, options.width) == (None, None) else (options.height, options.width)
         return self._make_upscaler(
             options.model,
@@ -221,7 +221,7 @@ def _target(task: Task, is_moving: bool = False) -> Path:
         suffix = ".mp4"
     elif task.options.format:
         suffix = f".{task.options.format}"
-    elif suffix == ".gif" and not is_moving:
+    elif suffix == OTHER.suffix or (suffix == ".gif" and not is_moving):
         suffix = ".png"
     return task.source.with_name(f"result{suffix}")
 
@@ -242,13 +242,22 @@ def _write_previews(task: Task, image: Image, result: Image) -> None:
             write_image(content, task.source.with_name(f"{name}.png"))
 
 
-def _explain(error: Exception) -> tuple[int, str]:
-    """An HTTP status, and what to tell the client."""
-    if isinstance(error, TooLargeError):
-        return 413, str(error)
+def _explain(error: Exception) -> Problem:
+    """What to tell the client."""
+    if isinstance(error, RejectedError):
+        return error.problem
     if isinstance(error, InputError):
-        return 422, str(error)
+        return Problem("invalid", {"reason": str(error)})
     if is_out_of_memory(error):
-        return 413, "The memory of the server does not suffice; choose a smaller image or scale."
+        return Problem("out-of-memory", {})
     log.exception("unexpected error")
-    return 500, "The server failed at this image; its log says why."
+    return Problem("failed", {})
+
+
+def _named(problem: Problem, task: Task) -> Problem:
+    """The same with the name that the client knows in place of the path."""
+    name = task.options.name or "The file"
+    said = {
+        k: v.replace(str(task.source), name) if isinstance(v, str) else v for k, v in problem.values.items()
+    }
+    return problem._replace(values=said)

@@ -13,26 +13,13 @@ from convattn.serve.kinds import Kind
 from convattn.serve.messages import Failed, Finished, Measured, Message, Progress
 from convattn.serve.metrics import Metrics
 from convattn.serve.options import Options
+from convattn.serve.problems import Problem, RejectedError
 from convattn.serve.settings import Limits
 
-__all__ = ["JobQueue", "RejectedError"]
+__all__ = ["JobQueue"]
 
 _NEWEST_SPEED = 0.3  # weight of the last job in the average speed
 _SECONDS_A_JOB = 2.0  # assumed until the first is done
-
-
-class RejectedError(Exception):
-    """A request is refused.
-
-    Attributes:
-        status: An HTTP status.
-        reason: What to tell the client.
-        retry_after: Seconds after which to try again; None for never.
-    """
-
-    def __init__(self, status: int, reason: str, retry_after: int | None = None) -> None:
-        super().__init__(reason)
-        self.status, self.reason, self.retry_after = status, reason, retry_after
 
 
 class JobQueue:
@@ -112,18 +99,16 @@ class JobQueue:
     def _check_place(self, client: str) -> None:
         self._check_draining()
         if len(self._waiting) + self._arriving.total() >= self.limits.waiting:
-            raise RejectedError(429, "The queue is full; try again later.", self._seconds_until_place())
+            raise RejectedError("queue-full", self._seconds_until_place())
         mine = sum(job.client == client for job in [*self._waiting, *self._running]) + self._arriving[client]
         if mine >= self.limits.jobs_per_client:
-            raise RejectedError(
-                429, f"You have {mine} unfinished jobs; wait for some of them.", self._seconds_until_place()
-            )
+            raise RejectedError("too-many-jobs", self._seconds_until_place(), count=mine)
         if self.stored_bytes >= self.limits.stored_bytes:
-            raise RejectedError(429, "The server's store is full; try again later.", 30)
+            raise RejectedError("store-full", 30)
 
     def _check_draining(self) -> None:
         if self.is_draining:
-            raise RejectedError(503, "The server is about to stop.", 10)
+            raise RejectedError("stopping", 10)
 
     def _seconds_until_place(self) -> int:
         return min(60, max(1, round(self._seconds_a_job / self.workers)))
@@ -148,7 +133,7 @@ class JobQueue:
             RejectedError: There is none of this id.
         """
         if id not in self._jobs:
-            raise RejectedError(404, "There is no such job; results are kept for a while only.")
+            raise RejectedError("no-job")
         self._jobs[id].touch()
         return self._jobs[id]
 
@@ -195,7 +180,7 @@ class JobQueue:
         elif isinstance(message, Finished):
             self._finish(job, message)
         elif isinstance(message, Failed):
-            self._fail(job, message.status, message.reason)
+            self._fail(job, message.problem)
 
     def _finish(self, job: Job, message: Finished) -> None:
         job.result, job.seconds, job.part = message.result, message.seconds, 1
@@ -208,20 +193,20 @@ class JobQueue:
         self._seconds_a_job += _NEWEST_SPEED * (message.seconds - self._seconds_a_job)
         self._end(job, State.done)
 
-    def _fail(self, job: Job, status: int, reason: str) -> None:
-        job.status_code, job.error = status, reason
+    def _fail(self, job: Job, problem: Problem) -> None:
+        job.problem = problem
         self._end(job, State.failed)
 
     def _end(self, job: Job, state: State) -> None:
         self.metrics.jobs.labels(state.value).inc()
         self._notify(job, state)
 
-    def lose(self, jobs: Iterable[Job], status: int, reason: str) -> None:
+    def lose(self, jobs: Iterable[Job], problem: Problem) -> None:
         """The worker of these jobs is gone: those that shared a batch are tried again, each alone."""
         unfinished = [job for job in jobs if job.state is State.running]
         for job in unfinished:
             if len(unfinished) == 1 or job.is_alone:
-                self._fail(job, status, reason)
+                self._fail(job, problem)
             else:
                 job.is_alone = True
                 self._running.discard(job)
@@ -233,7 +218,7 @@ class JobQueue:
         for job in jobs:
             self._running.discard(job)
             if job.state is State.running:
-                self._fail(job, 500, "The server failed at this image.")
+                self._fail(job, Problem("failed", {}))
             if job.state in (State.failed, State.cancelled):
                 job.remove_files()
                 job.bytes = 0
@@ -299,7 +284,9 @@ class JobQueue:
             media_type=job.media_type,
             bytes=job.result.stat().st_size if job.result and job.result.is_file() else None,
             seconds=job.seconds,
-            error=job.error,
+            error=job.problem.detail if job.problem else None,
+            error_code=job.problem.code if job.problem else None,
+            error_values=job.problem.values if job.problem else {},
         )
 
     def _seconds_left(self, job: Job, ahead: int) -> float | None:

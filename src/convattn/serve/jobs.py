@@ -12,9 +12,10 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
-from convattn.serve.kinds import MEDIA_TYPES, Kind
+from convattn.serve.kinds import MEDIA_TYPES, OTHER, Kind
 from convattn.serve.messages import Task
 from convattn.serve.options import Options, clean_name
+from convattn.serve.problems import Problem
 
 __all__ = ["Job", "JobStatus", "Signal", "State"]
 
@@ -47,6 +48,8 @@ class JobStatus(BaseModel):
     bytes: int | None = Field(None, description="Of the result, once it is there.")
     seconds: float | None = Field(None, description="What the computation took.")
     error: str | None = Field(None, description="Why there is no result, and what to do about it.")
+    error_code: str | None = Field(None, description="The same as a code, as in a refusal.")
+    error_values: dict[str, str | int | float] = Field({}, description="What the error mentions.")
 
 
 class Signal:
@@ -85,7 +88,7 @@ class Job:
         size: (width, height) of the input, once it is known.
         result_size: (width, height) of the result, once it is known.
         seconds: What the computation took.
-        status_code: The HTTP status that tells what went wrong.
+        problem: What went wrong.
         version: Grows with each change.
     """
 
@@ -104,8 +107,7 @@ class Job:
     bytes: int = 0
     seconds: float | None = None
     started: float | None = None
-    error: str | None = None
-    status_code: int = 200
+    problem: Problem | None = None
     version: int = 0
     watchers: int = 0
     created: float = field(default_factory=time.monotonic)
@@ -133,7 +135,7 @@ class Job:
         name = PurePosixPath(clean_name(self.options.name))
         suffix = self.result.suffix if self.result else name.suffix
         times = f"_x{self.result_size[0] / self.size[0]:.3g}" if self.size and self.result_size else ""
-        stem = name.stem if Kind.is_suffix(name.suffix) else name.name
+        stem = name.stem if self.kind == OTHER or Kind.is_suffix(name.suffix) else name.name
         return str(name.with_name(f"{stem}{times}{suffix}"))
 
     @property

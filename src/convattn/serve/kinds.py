@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-__all__ = ["HEAD", "MEDIA_TYPES", "Kind", "sniff"]
+__all__ = ["HEAD", "MEDIA_TYPES", "OTHER", "Kind", "sniff"]
 
 HEAD = 64
 """Bytes of a file that suffice to tell what it is."""
@@ -36,11 +36,6 @@ class Kind:
     suffix: str
 
     @property
-    def media_type(self) -> str:
-        """As in ``Content-Type``."""
-        return MEDIA_TYPES[self.suffix]
-
-    @property
     def is_video(self) -> bool:
         """Whether it is a video; animations are images."""
         return self.suffix in _VIDEOS
@@ -57,20 +52,26 @@ class Kind:
 
 
 def sniff(head: bytes) -> Kind | None:
-    """Return the kind of a file by its first :data:`HEAD` bytes, or None if it is none that is supported.
+    """Return the kind of a file by its first :data:`HEAD` bytes, or None if it is empty.
 
-    Playlists and other text that makes a video reader open further files have no kind.
+    Whatever has no signature of its own here is :data:`OTHER`, an image for the image reader, which knows
+    many formats. A playlist or other text that makes a video reader open further files never reaches one.
     """
+    if not head:
+        return None
     suffix = next((suffix for magic, suffix in _MAGIC if head.startswith(magic)), None)
     if suffix is None and head[:4] == b"RIFF":
         suffix = {b"WEBP": ".webp", b"AVI ": ".avi"}.get(head[8:12])
     if suffix is None and head[4:8] == b"ftyp":
         brands = {head[8:12], *(head[at : at + 4] for at in range(16, len(head), 4))}
-        suffix = ".avif" if brands & {b"avif", b"avis"} else None if brands & _HEIC else ".mp4"
-    return Kind(suffix) if suffix else None
+        suffix = ".avif" if brands & {b"avif", b"avis"} else None if brands & _HEIF else ".mp4"
+    return Kind(suffix) if suffix else OTHER
 
 
-_HEIC = {b"heic", b"heix", b"mif1", b"msf1"}
+OTHER = Kind(".image")
+"""An image of any other format; the image reader finds out which, or that it is none."""
+
+_HEIF = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"}
 _MAGIC = (
     (b"\x89PNG\r\n\x1a\n", ".png"),
     (b"\xff\xd8\xff", ".jpg"),

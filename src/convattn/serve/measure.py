@@ -1,21 +1,25 @@
 """The size of an image or a video, from its header: nothing is decoded before its size is known."""
 
+import importlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+import PIL.Image
 import pyvips
 
-from convattn.errors import InputError
-from convattn.serve.kinds import Kind, sniff
+from convattn.images.io import formats
+from convattn.images.io.pillow import PLUGINS, raster_formats
+from convattn.serve.jxl import size_of_jxl
+from convattn.serve.kinds import OTHER, Kind, sniff
+from convattn.serve.problems import RejectedError
 from convattn.serve.settings import Limits
 
-__all__ = ["Measure", "TooLargeError", "check", "measure"]
+__all__ = ["Measure", "check", "measure"]
 
+_ORIENTATION = 0x0112  # tag of EXIF
 _TURNED = (5, 6, 7, 8)  # EXIF orientations that swap width and height
-
-
-class TooLargeError(InputError):
-    """An image has more pixels, or a video more frames, than the server allows."""
 
 
 class Measure(NamedTuple):
@@ -38,22 +42,71 @@ def measure(path: Path) -> Measure:
     """Read the header of a file.
 
     Raises:
-        InputError: The file is damaged or no image or video.
+        RejectedError: The file is damaged, or no image or video.
     """
     with path.open("rb") as file:
         head = file.read(2**16)
     kind = sniff(head)
     if kind is None:
-        raise InputError(f"{path} is no image or video that can be read.")
+        raise RejectedError("file-unreadable")
     if kind.is_video:
         return _measure_video(path)
+    if kind == OTHER:
+        return _measure_other(path, head)
     try:
         image = pyvips.Image.new_from_source(pyvips.Source.new_from_file(str(path)), "")
         turned = image.get_typeof("orientation") and image.get("orientation") in _TURNED
     except pyvips.Error as error:
-        raise InputError(f"{path} is damaged; get a whole copy of it.") from error
+        raise RejectedError("file-damaged") from error
     size = (image.height, image.width) if turned else (image.width, image.height)
     return Measure(*size, _frames(kind, head, image))
+
+
+def _measure_other(path: Path, head: bytes) -> Measure:
+    """Measure an image of a format that Pillow decodes; see :mod:`convattn.images.io.pillow`."""
+    format = formats.sniff(path)
+    if format and format not in PLUGINS:
+        raise RejectedError("file-unreadable")
+    if format:
+        _load_plugin(format)
+    if format == "JPEG XL":
+        size = size_of_jxl(head)
+        if size is None:
+            raise RejectedError("file-damaged")
+        return Measure(*size)
+    return Measure(*_size_by_pillow(path, format))
+
+
+def _load_plugin(format: str) -> None:
+    module, extra = PLUGINS[format]
+    try:
+        importlib.import_module(module)
+    except ImportError:
+        raise RejectedError("decoder-missing", format=format, install=f"pip install '{extra}'") from None
+
+
+def _size_by_pillow(path: Path, format: str | None) -> tuple[int, int]:
+    """Width and height by a header, upright; nothing is decoded."""
+    try:
+        if format == "HEIC":
+            from pillow_heif import open_heif
+
+            return open_heif(path).size
+        with _any_size(), PIL.Image.open(path, formats=raster_formats()) as image:
+            width, height = image.size
+            return (height, width) if image.getexif().get(_ORIENTATION) in _TURNED else (width, height)
+    except Exception as error:  # parsers raise whatever a damaged file leads to
+        raise RejectedError("file-unreadable") from error
+
+
+@contextmanager
+def _any_size() -> Iterator[None]:
+    """Lift Pillow's limit, so that a header tells the size of an image that is then refused."""
+    most, PIL.Image.MAX_IMAGE_PIXELS = PIL.Image.MAX_IMAGE_PIXELS, None
+    try:
+        yield
+    finally:
+        PIL.Image.MAX_IMAGE_PIXELS = most
 
 
 def _frames(kind: Kind, head: bytes, image: pyvips.Image) -> int:
@@ -80,20 +133,16 @@ def check(measure: Measure, result_size: tuple[int, int], limits: Limits) -> Non
         limits: What the server allows.
 
     Raises:
-        TooLargeError: It is not.
+        RejectedError: It is not.
     """
     if measure.width * measure.height > limits.pixels:
-        raise TooLargeError(
-            f"The image has {measure.width}×{measure.height} pixels; this server takes at most "
-            f"{limits.pixels / 1e6:g} megapixels. Make it smaller first."
-        )
+        raise _too_large("image-too-large", (measure.width, measure.height), limits.pixels)
     frames_in_memory = 1 if measure.is_video else measure.frames
     if frames_in_memory * result_size[0] * result_size[1] > limits.result_pixels:
-        raise TooLargeError(
-            f"The result would have {result_size[0]}×{result_size[1]} pixels; this server makes at most "
-            f"{limits.result_pixels / 1e6:g} megapixels. Choose a smaller scale."
-        )
+        raise _too_large("result-too-large", result_size, limits.result_pixels)
     if measure.frames > limits.frames:
-        raise TooLargeError(
-            f"The video has {measure.frames} frames; this server takes at most {limits.frames}. Cut it first."
-        )
+        raise RejectedError("too-many-frames", frames=measure.frames, most=limits.frames)
+
+
+def _too_large(code: str, size: tuple[int, int], most: int) -> RejectedError:
+    return RejectedError(code, width=size[0], height=size[1], megapixels=most / 1e6)

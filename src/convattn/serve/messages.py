@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from convattn.serve.options import Options
+from convattn.serve.problems import Problem
 from convattn.serve.settings import Limits
 
 __all__ = ["Failed", "Finished", "Measured", "Message", "ModelInfo", "Progress", "Ready", "Setup", "Task"]
@@ -89,11 +90,10 @@ class Finished(NamedTuple):
 
 
 class Failed(NamedTuple):
-    """There will be no result; the status is an HTTP status."""
+    """There will be no result."""
 
     id: str
-    status: int
-    reason: str
+    problem: Problem
 
 
 Message = Any

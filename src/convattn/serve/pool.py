@@ -14,6 +14,7 @@ from convattn.errors import InputError
 from convattn.serve.job_queue import JobQueue
 from convattn.serve.jobs import Job, State
 from convattn.serve.messages import Message, Ready, Setup, Task
+from convattn.serve.problems import Problem
 from convattn.serve.process import main
 
 __all__ = ["Pool", "Worker", "WorkerDiedError"]
@@ -190,9 +191,9 @@ class Pool:
             await self._in_thread(worker.compute, tasks, self._threads_each(), report)
         except WorkerDiedError:
             if loop.time() >= deadline.when():
-                self._queue.lose(jobs, 413, f"The computation took more than {limit:g} s and was ended.")
+                self._queue.lose(jobs, Problem("job-too-long", {"seconds": limit}))
             else:
-                self._queue.lose(jobs, 500, "The computation crashed, perhaps for lack of memory.")
+                self._queue.lose(jobs, Problem("crashed", {}))
             raise
         finally:
             deadline.cancel()

@@ -27,8 +27,11 @@ def main(connection: Connection, setup: Setup) -> None:
     os.environ["VIPS_BLOCK_UNTRUSTED"] = "1"  # before libvips is loaded
     logging.basicConfig(format="convattn worker: %(message)s")
 
+    import PIL.Image
+
     from convattn.serve.compute import Computer
 
+    PIL.Image.MAX_IMAGE_PIXELS = setup.limits.pixels // 2  # Pillow refuses more than twice as many
     with suppress(EOFError, BrokenPipeError):
         Computer(connection, setup).run()
 

@@ -3,6 +3,7 @@
 import hashlib
 import hmac
 import ipaddress
+from collections.abc import Mapping
 from http.cookies import CookieError, SimpleCookie
 from urllib.parse import urlsplit
 
@@ -10,9 +11,10 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from convattn.serve.problems import Problem
 from convattn.serve.settings import Settings
 
-__all__ = ["COOKIE", "Guard", "session_value"]
+__all__ = ["COOKIE", "Guard", "refusal", "session_value"]
 
 COOKIE = "convattn_session"
 
@@ -65,18 +67,18 @@ class Guard:
                 headers.setdefault("Cache-Control", "no-store")
             await send(message)
 
-        refusal = self._refusal(scope)
-        await (refusal or self._app)(scope, receive, send_with_headers)
+        refused = self._refusal(scope)
+        await (refused or self._app)(scope, receive, send_with_headers)
 
     def _refusal(self, scope: Scope) -> JSONResponse | None:
         headers = Headers(scope=scope)
         if not self._is_own_host(headers.getlist("host")):
-            return _refuse(403, "This server has another name; allow this one by --allow-host.")
+            return refusal(Problem("host-unknown", {}))
         if not _is_same_origin(scope["method"], headers):
-            return _refuse(403, "Requests from other web sites are refused.")
+            return refusal(Problem("other-site", {}))
         is_open = scope["path"] in _OPEN or scope["path"].startswith("/static/")
         if self._token and not is_open and not self._knows_token(headers, self._token):
-            return _refuse(401, "Give the server's token, as Authorization: Bearer TOKEN.")
+            return refusal(Problem("token-wrong", {}), {"WWW-Authenticate": "Bearer"})
         return None
 
     def _is_own_host(self, hosts: list[str]) -> bool:
@@ -93,9 +95,10 @@ class Guard:
         return _equal(bearer, token) | _equal(_session_of(headers.get("cookie", "")), session_value(token))
 
 
-def _refuse(status: int, reason: str) -> JSONResponse:
-    headers = {"WWW-Authenticate": "Bearer"} if status == 401 else None
-    return JSONResponse({"detail": reason}, status, headers)
+def refusal(problem: Problem, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    """Return the answer to a request that is refused."""
+    content = {"detail": problem.detail, "code": problem.code, "values": problem.values}
+    return JSONResponse(content, problem.status, headers)
 
 
 def _equal(given: str, expected: str) -> bool:

@@ -12,15 +12,15 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message, Receive
 
-from convattn.serve.job_queue import JobQueue, RejectedError
+from convattn.serve.job_queue import JobQueue
 from convattn.serve.jobs import Job
 from convattn.serve.kinds import HEAD, Kind, sniff
 from convattn.serve.options import Options
+from convattn.serve.problems import RejectedError
 
 __all__ = ["receive"]
 
 _MOST_FIELDS = 20
-_NO_KIND = "This is no PNG, JPEG, WebP, TIFF, AVIF, GIF, MP4, MKV, WebM or AVI file; convert it to one."
 
 Create = Callable[[Kind, Options], Job]
 
@@ -47,9 +47,9 @@ async def receive(request: Request, options: Options, queue: JobQueue) -> Job:
         try:
             job = await asyncio.wait_for(read(request, options, create), limits.upload_seconds)
         except asyncio.TimeoutError:
-            raise RejectedError(408, "The file took too long to arrive.") from None
+            raise RejectedError("body-slow") from None
         except ClientDisconnect:
-            raise RejectedError(400, "The file is cut off.") from None
+            raise RejectedError("body-incomplete") from None
         queue.submit(job)
     return job
 
@@ -70,7 +70,7 @@ def _limited(receive: Receive, most: int) -> Receive:
 
 
 def _too_large(most: int) -> RejectedError:
-    return RejectedError(413, f"The file is too large; this server takes at most {most / 2**20:g} MiB.")
+    return RejectedError("file-too-large", mebibytes=most / 2**20)
 
 
 async def _read_raw(request: Request, options: Options, create: Create) -> Job:
@@ -99,14 +99,14 @@ async def _read_form(request: Request, options: Options, create: Create) -> Job:
         async with form as fields:
             image = fields.get("image")
             if not isinstance(image, UploadFile):
-                raise RejectedError(422, "The field image is missing; it is the file to upscale.")
+                raise RejectedError("image-missing")
             options = _options_of(fields, options, image.filename or "")
             job = create(_kind_of(await image.read(HEAD)), options)
             await image.seek(0)
             with job.source.open("wb") as file:
                 await asyncio.to_thread(shutil.copyfileobj, image.file, file)
     except HTTPException as error:  # of a form that cannot be parsed
-        raise RejectedError(error.status_code, f"{error.detail} The form cannot be read.") from error
+        raise RejectedError("form-unreadable", reason=error.detail) from error
     return job
 
 
@@ -123,5 +123,5 @@ def _options_of(fields: FormData, options: Options, filename: str) -> Options:
 def _kind_of(head: bytes) -> Kind:
     kind = sniff(head[:HEAD])
     if kind is None:
-        raise RejectedError(415, _NO_KIND)
+        raise RejectedError("file-unreadable")
     return kind

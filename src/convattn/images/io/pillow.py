@@ -15,7 +15,7 @@ from PIL import ImageOps, UnidentifiedImageError
 from convattn.errors import InputError
 from convattn.images.io.metadata import CICP
 
-__all__ = ["PLUGINS", "open_with_pillow"]
+__all__ = ["PLUGINS", "open_with_pillow", "raster_formats"]
 
 PLUGINS = {"HEIC": ("pillow_heif", "convattn[heif]"), "JPEG XL": ("pillow_jxl", "convattn[jxl]")}
 """What decodes a format that Pillow itself does not know: a module, and how to install it."""
@@ -89,9 +89,14 @@ def _name_of(path: Path) -> str:
         return "an image"
 
 
-def _decode(path: Path) -> pyvips.Image:
+def raster_formats() -> list[str]:
+    """Return the names of the formats that Pillow may open: no documents, no vector graphics."""
     PIL.Image.init()
-    with PIL.Image.open(path, formats=sorted(set(PIL.Image.ID) - _NOT_RASTER)) as image:
+    return sorted(set(PIL.Image.ID) - _NOT_RASTER)
+
+
+def _decode(path: Path) -> pyvips.Image:
+    with PIL.Image.open(path, formats=raster_formats()) as image:
         frames = getattr(image, "n_frames", 1)
         if frames > 1 and image.format not in ("PSD", "ICO", "ICNS", "CUR"):
             warnings.warn(_frames_lost(frames), _Loss, stacklevel=1)

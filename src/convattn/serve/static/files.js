@@ -1,6 +1,9 @@
 // Files from a drop, from folders and from the clipboard, and their thumbnails.
 
-const READABLE = /\.(png|apng|jpe?g|webp|tiff?|avif|gif|mp4|m4v|mov|mkv|webm|avi)$/i;
+const READABLE = new RegExp(`\\.(${[
+  "png|apng|jpe?g|jfif|jpe|webp|tiff?|avifs?|gif|hei[cf]|hif|jxl|bmp|dib|tga|icb|vda|vst|dds|ico|cur|icns|jp2|j2k|jpc|jpf|jpx",
+  "mpo|p[pgbn]m|psd|qoi|sgi|rgba?|bw|pcx|dcx|ras|im|x[bp]m|blp|fits|mp4|m4v|mov|mkv|webm|avi",
+].join("|")})$`, "i");
 const SIDE = 160;
 
 export const isVideo = (file) => /^video\//.test(file.type) || /\.(mkv|avi)$/i.test(file.name);
@@ -32,7 +35,7 @@ async function walk(entry) {
   }
 }
 
-// A small picture of a file, or null where the browser cannot show it.
+// A small image of a file, or null where the browser cannot show it.
 export async function thumbnail(file) {
   try {
     const source = isVideo(file) ? await firstFrame(file) : await createImageBitmap(file);

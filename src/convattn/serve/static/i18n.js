@@ -60,6 +60,21 @@ const words = {
     token: "此服务器需要令牌", tokenHint: "启动服务器的终端会显示令牌。",
     tokenField: "令牌", enter: "进入", wrongToken: "令牌不正确。",
     about: "convattn {version}，运行于 {device}",
+    "body-incomplete": "文件不完整，请重新发送。", "body-slow": "文件发送时间过长。",
+    "token-wrong": "令牌不正确。", "host-unknown": "服务器不接受这个主机名，请用 --allow-host 允许它。",
+    "other-site": "拒绝来自其他网站的请求。", "no-job": "没有这个任务，结果只保留一段时间。",
+    "file-too-large": "文件太大，此服务器最多接受 {mebibytes} MiB。",
+    "image-too-large": "图像有 {width}×{height} 像素，此服务器最多接受 {megapixels} 百万像素，请先缩小图像。",
+    "result-too-large": "结果将有 {width}×{height} 像素，此服务器最多生成 {megapixels} 百万像素，请选择较小的倍数。",
+    "too-many-frames": "视频有 {frames} 帧，此服务器最多接受 {most} 帧，请先剪短。",
+    "out-of-memory": "服务器内存不足，请选择较小的图像或倍数。", "job-too-long": "计算超过 {seconds} 秒，已停止。",
+    "file-unreadable": "不是可以读取的图像或视频，请转换为 PNG、JPEG、WebP、TIFF 或 MP4。",
+    "decoder-missing": "这是 {format} 文件，服务器缺少它的解码器：{install}。",
+    "file-damaged": "文件已损坏，请换一份完整的文件。", "no-model": "这里没有模型 {model}，可选：{models}。",
+    invalid: "选项或图像无法使用：{reason}", "queue-full": "队列已满，请稍后再试。",
+    "too-many-jobs": "您有 {count} 个未完成的任务，请等待其中一些完成。", "store-full": "服务器存储空间已满，请稍后再试。",
+    crashed: "计算意外中断，可能是内存不足。", "failed-job": "服务器处理此图像时出错，原因见服务器日志。",
+    stopping: "服务器即将停止。",
   },
 };
 
@@ -68,6 +83,12 @@ let language = localStorage.getItem("language") ?? navigator.languages.find((l) 
 // The words of a key, with {name} replaced by values.name.
 export function text(key, values = {}) {
   return words[language][key].replace(/\{(\w+)\}/g, (_, name) => values[name]);
+}
+
+// What went wrong, in the language of the page; in English the server says it itself.
+export function problem({ detail, code, values }) {
+  const key = code === "failed" ? "failed-job" : code;
+  return key in words[language] ? text(key, values) : detail ?? text("failed");
 }
 
 // A duration in the language of the page, such as "3 min".

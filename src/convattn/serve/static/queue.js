@@ -2,7 +2,7 @@
 
 import * as api from "/static/api.js";
 import { isVideo, thumbnail } from "/static/files.js";
-import { duration, text, translate } from "/static/i18n.js";
+import { duration, problem, text, translate } from "/static/i18n.js";
 
 const MOST_OPEN = 8; // jobs of this page at the server at once; the others wait here
 const SECONDS_BETWEEN_QUESTIONS = 5; // whatever happens to the events
@@ -30,7 +30,7 @@ export function add(files, options) {
     item.element = draw(item);
     items.push(item);
     list.append(item.element);
-    if (file.size > mostBytes) fail(item, text("tooLarge", { size: `${Math.round(mostBytes / 2 ** 20)} MiB` }));
+    if (file.size > mostBytes) fail(item, { code: "tooLarge", values: { size: `${Math.round(mostBytes / 2 ** 20)} MiB` } });
   }
   update();
   pump();
@@ -64,7 +64,7 @@ async function upload(item) {
   } else if (status === 429 || status === 503) {
     setTimeout(() => { if (item.state === "uploading") upload(item); }, retryAfter * 1000);
   } else {
-    fail(item, status ? answer?.detail ?? text("failed") : text("offline"));
+    fail(item, status ? answer ?? {} : { code: "offline" });
   }
 }
 
@@ -73,12 +73,13 @@ function onStatus(status) {
   const item = items.find((item) => item.id === status.id);
   if (!item || isFinished(item)) return; // what is told late of a job that was cancelled
   Object.assign(item, status, { name: item.name, resultName: status.name, told: performance.now() });
+  if (status.error) item.problem = { detail: status.error, code: status.error_code, values: status.error_values };
   if (isFinished(item)) finish(item);
   update();
 }
 
 function finish(item) {
-  const words = { name: item.name, error: item.error };
+  const words = { name: item.name, error: item.problem && problem(item.problem) };
   if (item.state !== "cancelled") live.textContent = text(item.state === "done" ? "announceDone" : "announceFailed", words);
   if (item.state === "done" && !item.thumbnail && !isVideo(item.file)) {
     const image = Object.assign(new Image(), { src: api.previewUrl(item.id, "after"), alt: "" });
@@ -87,8 +88,8 @@ function finish(item) {
   pump();
 }
 
-function fail(item, error) {
-  Object.assign(item, { state: "failed", error });
+function fail(item, problem) {
+  Object.assign(item, { state: "failed", problem });
   finish(item);
   update();
 }
@@ -100,7 +101,7 @@ async function ask() {
   if (!known) return;
   known.forEach(onStatus);
   const ids = new Set(known.map(({ id }) => id));
-  for (const item of asked) if (!ids.has(item.id) && !isFinished(item)) fail(item, text("restarted"));
+  for (const item of asked) if (!ids.has(item.id) && !isFinished(item)) fail(item, { code: "restarted" });
 }
 
 function discard(item) {
@@ -127,7 +128,7 @@ function cancel(item) {
 
 function retry(item) {
   if (item.id) api.remove(item.id);
-  Object.assign(item, { state: "queued", id: undefined, progress: 0, error: null, seconds_left: null });
+  Object.assign(item, { state: "queued", id: undefined, progress: 0, problem: null, seconds_left: null });
   update();
   pump();
 }
@@ -140,9 +141,9 @@ function draw(item) {
   element.querySelector(".compare-button").addEventListener("click", () => onCompare(item));
   element.querySelector(".retry").addEventListener("click", () => retry(item));
   element.querySelector(".remove").addEventListener("click", () => cancel(item));
-  thumbnail(item.file).then((picture) => {
-    item.thumbnail = picture;
-    if (picture) element.querySelector(".thumb").replaceChildren(picture);
+  thumbnail(item.file).then((image) => {
+    item.thumbnail = image;
+    if (image) element.querySelector(".thumb").replaceChildren(image);
   });
   return element;
 }
@@ -161,7 +162,7 @@ function progressOf(item) {
 function stateWords(item) {
   if (item.state === "uploading") return text("uploading", { percent: Math.round(100 * (item.sent ?? 0)) });
   if (item.state === "waiting") return item.ahead ? text("waiting", { ahead: item.ahead }) : text("next");
-  if (item.state === "failed") return item.error ?? text("failed");
+  if (item.state === "failed") return problem(item.problem);
   if (item.state === "done") return text("done", { time: duration(item.seconds) });
   if (item.state === "running" && item.seconds_left != null) {
     return `${text("running")} · ${text("left", { time: duration(Math.max(1, Math.round(secondsLeft(item)))) })}`;
