@@ -414,19 +414,20 @@ def test_kernels_of_another_version_are_left_alone(monkeypatch: pytest.MonkeyPat
     with pytest.warns(RuntimeWarning, match="rebuild"):
         assert _load(Path(kernel_library.__file__).parent) is None
 
-    def test_the_environment_chooses_the_instruction_set(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        folder = Path(kernel_library.__file__).parent
-        first = b"sse2" if platform.machine() in ("x86_64", "AMD64") else b"vector128"
-        monkeypatch.setenv("CONVATTN_INSTRUCTION_SET", first.decode())
-        try:
-            loaded = _load(folder)
-            assert loaded is not None
-            assert loaded.convattn_instruction_set() == first
-        finally:
-            library.convattn_use_instruction_set(None)
-        monkeypatch.setenv("CONVATTN_INSTRUCTION_SET", "abacus")
-        with pytest.warns(RuntimeWarning, match="CONVATTN_INSTRUCTION_SET=abacus"):
-            assert _load(folder) is None
+
+def test_the_environment_chooses_the_instruction_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = Path(kernel_library.__file__).parent
+    first = b"sse2" if platform.machine() in ("x86_64", "AMD64") else b"vector128"
+    monkeypatch.setenv("CONVATTN_INSTRUCTION_SET", first.decode())
+    try:
+        loaded = _load(folder)
+        assert loaded is not None
+        assert loaded.convattn_instruction_set() == first
+    finally:
+        library.convattn_use_instruction_set(None)
+    monkeypatch.setenv("CONVATTN_INSTRUCTION_SET", "abacus")
+    with pytest.warns(RuntimeWarning, match="CONVATTN_INSTRUCTION_SET=abacus"):
+        assert _load(folder) is None
 
 
 def test_inference_does_not_wait_for_torchs_compiler_to_be_imported() -> None:

@@ -160,6 +160,32 @@ def example(kind: str, *, small: bool = False) -> Case:
     return by_convolution, [x, weight, torch.randn(outs), feature_map(2, outs, *size), *norm]
 
 
+OPERATIONS = {
+    "feed_forward": "feed_forward",
+    "conv_attention": "conv_attention",
+    "self_attention": "window_self_attention",
+    "1×1": "convolution",
+    "convolution": "convolution",
+}
+
+
+def arguments(kind: str) -> tuple[list[Tensor | float | bool | None], Tensor]:
+    """The arguments of the operation of a kind, which need gradients, and a gradient of its result."""
+    operator, tensors = example(kind, small=True)
+    made = torch.randn_like(operator(*tensors, backend="cpu"))
+    x, *others = (tensor.requires_grad_() for tensor in tensors)
+    if kind == "conv_attention":
+        kernel, dynamic = others
+        return [x, mean_over_symmetries(kernel.detach()).requires_grad_(), dynamic, True], made
+    if kind == "1×1":
+        weight, bias, other, *norm = others
+        return [x, weight, bias, other, None, *norm, 1e-6], made
+    if kind == "convolution":
+        weight, bias, residual, *norm = others
+        return [x, weight, bias, None, residual, *norm, 1e-6], made
+    return [x, *others, 1e-6], made
+
+
 @pytest.mark.parametrize("kind", KINDS)
 class TestEveryOperator:
     def test_exact_in_every_instruction_set(self, kind: str, instruction_set: str) -> None:
@@ -223,6 +249,24 @@ class TestEveryOperator:
         ours, theirs = gradients(compiled, args, "cpu"), gradients(operator, args, "cpu")
         for result, expected in zip(ours, theirs, strict=True):
             torch.testing.assert_close(result, expected)
+
+    @pytest.mark.filterwarnings("ignore:.*double precision floating point:UserWarning")
+    def test_gradients_are_those_of_differences(self, kind: str) -> None:
+        torch.manual_seed(0)
+        operator, args = example(kind, small=True)
+        inputs = [x.requires_grad_() for x in args]
+        assert torch.autograd.gradcheck(
+            lambda *x: operator(*x, backend="cpu"), inputs, eps=1e-2, atol=5e-2, rtol=1e-2
+        )
+
+    def test_keeps_torch_rules_backward(self, kind: str) -> None:
+        torch.manual_seed(0)
+        args, made = arguments(kind)
+        wanted = [True] * sum(isinstance(x, Tensor) for x in args)
+        operation = getattr(torch.ops.convattn, f"{OPERATIONS[kind]}_backward").default
+        # Not traced: second derivatives are torch's own, with groups that depend on the batch.
+        rules = "test_schema", "test_autograd_registration", "test_faketensor"
+        torch.library.opcheck(operation, [*args, made, wanted], test_utils=rules)
 
 
 def test_a_kernel_that_is_not_said_to_be_symmetric_keeps_every_tap() -> None:

@@ -17,6 +17,7 @@ pytest.importorskip("lightning")
 from convattn.checkpoints.loading import load_network
 from convattn.errors import InputError
 from convattn.models.registry import build
+from convattn.ops import cpu
 from convattn.training import Training, hardware, train
 from convattn.training.config import Recipe
 
@@ -50,6 +51,18 @@ def _equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
 @pytest.fixture(scope="module")
 def unbroken(recipe_of: MakeRecipe, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return train(recipe_of(tmp_path_factory.mktemp("unbroken")))
+
+
+@pytest.mark.skipif(not cpu.is_available(), reason="the kernels are not built here")
+def test_learns_by_the_compiled_kernels(
+    recipe_of: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    called = set()
+    run = cpu.gradients.run
+    monkeypatch.setattr(cpu.gradients, "run", lambda kernel, *args: called.add(kernel) or run(kernel, *args))
+    train(recipe_of(tmp_path, max_steps=1))
+    operators = "conv_attention", "convolution", "feed_forward", "pointwise", "window_attention"
+    assert called == {f"{operator}_gradient" for operator in operators}
 
 
 def test_a_killed_run_ends_like_an_unbroken_one(

@@ -16,6 +16,7 @@ from ultralytics.nn.tasks import torch_safe_load
 from ultralytics.utils.torch_utils import ModelEMA
 
 import convattn_yolo  # noqa: F401 - makes the names known
+from convattn.ops import cpu
 
 SMALL = {"imgsz": 64, "batch": 2, "workers": 0, "plots": False, "verbose": False, "device": "cpu", "seed": 0}
 
@@ -57,6 +58,17 @@ def test_a_step_moves_the_kernel_once(tiny: Path) -> None:
     kernel.grad = torch.ones_like(kernel)
     optimizer.step()
     torch.testing.assert_close(kernel.detach(), before - 0.5)
+
+
+@pytest.mark.skipif(not cpu.is_available(), reason="the kernels are not built here")
+def test_trains_by_the_compiled_kernels(
+    tiny: Path, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    called = set()
+    run = cpu.gradients.run
+    monkeypatch.setattr(cpu.gradients, "run", lambda kernel, *args: called.add(kernel) or run(kernel, *args))
+    YOLO(tiny).train(data=dataset, epochs=1, optimizer="AdamW", project=tmp_path, name="run", **SMALL)
+    assert "conv_attention_gradient" in called
 
 
 def test_train_then_predict_in_a_process_that_never_imports_convattn(

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["peak"]
 
-_SMALL = 64  # pixels a side of the warm-up input
+_SMALL = 2, 32  # images of the warm-up input, and pixels a side
 
 
 def peak(candidate: "Candidate", setting: "Setting") -> int | None:
@@ -58,7 +58,9 @@ def _in_own_process(candidate: "Candidate", setting: "Setting") -> int:
 
 def _growth(candidate: "Candidate", setting: "Setting") -> int:
     """Return how many bytes this process takes for a forward pass."""
-    small = (*candidate.shape[:2], *(min(length, _SMALL) for length in candidate.shape[2:]))
+    images, side = _SMALL
+    batch, channels, *sides = candidate.shape
+    small = (min(batch, images), channels, *(min(length, side) for length in sides))
     replace(candidate, shape=small).prepare(setting)()  # loads code and libraries, which stay
     forward = candidate.prepare(setting)
     if candidate.variant.compiles:  # which takes memory of its own
