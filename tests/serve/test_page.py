@@ -124,6 +124,16 @@ def test_result_that_is_there_before_its_upload_is_answered_is_shown(visit, imag
     done(page, 1)
 
 
+def test_idle_pages_leave_the_connections_to_others(visit, images):
+    first = visit()
+    pages = [first, *(first.context.new_page() for _ in range(7))]  # a browser has six for a server
+    for page in pages:
+        page.goto(first.url)
+        page.wait_for_selector("body[data-ready]")
+        page.set_input_files("#files", images[0])
+        done(page, 1)
+
+
 @pytest.mark.parametrize("ratio", [1, 2])
 def test_comparison_is_sharp_at_100_percent(visit, images, ratio):
     page = visit(device_scale_factor=ratio)

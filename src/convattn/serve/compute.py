@@ -246,10 +246,10 @@ def _explain(error: Exception) -> Problem:
     """What to tell the client."""
     if isinstance(error, RejectedError):
         return error.problem
+    if is_out_of_memory(error.__cause__ or error):
+        return Problem("out-of-memory", {})
     if isinstance(error, InputError):
         return Problem("invalid", {"reason": str(error)})
-    if is_out_of_memory(error):
-        return Problem("out-of-memory", {})
     log.exception("unexpected error")
     return Problem("failed", {})
 

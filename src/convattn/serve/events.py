@@ -26,8 +26,10 @@ async def follow(queue: JobQueue, job: Job) -> AsyncIterator[str]:
     """Give the status of a job whenever it changes, until it is finished."""
     with job.watched():
         while not job.is_finished:
+            version = job.version
             yield _event(queue, job)
-            await job.changed.wait(_SECONDS)
+            if job.version == version:  # it may change while the event is sent
+                await job.changed.wait(_SECONDS)
         yield _event(queue, job)
 
 
@@ -51,7 +53,8 @@ async def follow_group(queue: JobQueue, name: str) -> AsyncIterator[str]:
         if time.monotonic() - all_told > _SECONDS:
             all_told = time.monotonic()
             yield ": listening\n\n"
-        await queue.changed.wait(_SECONDS)
+        if all(told.get(job.id) == job.version for job in queue.group(name)):  # they may change meanwhile
+            await queue.changed.wait(_SECONDS)
 
 
 def _event(queue: JobQueue, job: Job) -> str:

@@ -28,14 +28,19 @@ export function send(file, options, onProgress, signal) {
 
 export const remove = (id) => fetch(`/v1/jobs/${id}`, { method: "DELETE", keepalive: true }).catch(() => {});
 
-// Call for each status of a job of this page, and when the connection is there again.
+// Call for each status of a job of this page, and when the connection is there again. Returns what ends it.
 export function listen(onStatus, onOpen) {
-  const events = new EventSource(`/v1/groups/${group}/events`);
-  events.addEventListener("status", (event) => onStatus(JSON.parse(event.data)));
-  events.addEventListener("open", onOpen);
-  events.addEventListener("error", () => {
-    if (events.readyState === EventSource.CLOSED) setTimeout(() => listen(onStatus, onOpen), 2000);
-  });
+  let events, timer;
+  const connect = () => {
+    events = new EventSource(`/v1/groups/${group}/events`);
+    events.addEventListener("status", (event) => onStatus(JSON.parse(event.data)));
+    events.addEventListener("open", onOpen);
+    events.addEventListener("error", () => {
+      if (events.readyState === EventSource.CLOSED) timer = setTimeout(connect, 2000);
+    });
+  };
+  connect();
+  return () => { clearTimeout(timer); events.close(); };
 }
 
 // The status of every job of this page that the server knows.

@@ -12,6 +12,7 @@ const list = document.getElementById("items");
 const template = document.getElementById("item");
 const live = document.getElementById("live");
 
+let stopListening = null;
 const latest = new Map(); // by id: also of jobs whose upload is not answered yet
 export const items = [];
 let mostOpen = MOST_OPEN, mostBytes = Infinity, onCompare = () => {}, onChange = () => {};
@@ -20,8 +21,8 @@ export function start({ limits, compare, change }) {
   mostOpen = Math.min(MOST_OPEN, limits.jobs_per_client);
   mostBytes = limits.upload_bytes;
   [onCompare, onChange] = [compare, change];
-  api.listen(onStatus, ask);
-  setInterval(ask, SECONDS_BETWEEN_QUESTIONS * 1000);
+  setInterval(ask, 1000 * SECONDS_BETWEEN_QUESTIONS);
+  setInterval(keepResults, 1000 * Math.min(60, limits.keep_seconds / 3));
 }
 
 export function add(files, options) {
@@ -102,6 +103,18 @@ async function ask() {
   known.forEach(onStatus);
   const ids = new Set(known.map(({ id }) => id));
   for (const item of asked) if (!ids.has(item.id) && !isFinished(item)) fail(item, { code: "restarted" });
+}
+
+// A browser has six connections to a server for all its pages; those without open jobs leave them to others.
+function listenWhileBusy() {
+  const isBusy = items.some((item) => !isFinished(item));
+  if (isBusy) stopListening ??= api.listen(onStatus, ask);
+  else stopListening = stopListening?.(); // undefined
+}
+
+// Results that are asked about do not expire while this page is open.
+function keepResults() {
+  if (items.some(({ id }) => id)) api.statuses().catch(() => {});
 }
 
 function discard(item) {
@@ -205,6 +218,7 @@ export function sizesOf({ width, height, result_width, result_height, frames }) 
 
 // Show everything anew, also in another language.
 export function update() {
+  listenWhileBusy();
   for (const item of items) show(item);
   onChange();
 }
