@@ -2,6 +2,9 @@
 
 import os
 import signal
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import PurePath
 
@@ -154,3 +157,36 @@ def test_the_command_line_upscales_on_a_cluster(settings, folder, tmp_path, comm
     assert ended.status == 1
     assert "1 of 6 files failed" in ended.err
     assert len([path for path in (tmp_path / "out").rglob("*") if path.is_file()]) == 5
+
+
+def test_ctrl_c_leaves_no_litter_and_is_resumed(settings, tmp_path):
+    """A real signal to a real process, which then is started again."""
+    import ray
+
+    (tmp_path / "in").mkdir()
+    random = np.random.default_rng(0)
+    for number in range(40):
+        pixels = random.integers(0, 255, (96, 96, 3), np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "in" / f"{number}.png")
+    out = tmp_path / "out"
+    command = [
+        sys.executable,
+        "-c",
+        "import signal, convattn.cli as cli\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\ncli.main()",
+    ]
+    command += ["upscale", str(tmp_path / "in"), "-o", str(out), "--model", settings.model, "--device", "cpu"]
+    command += ["--cluster", ray.get_runtime_context().gcs_address, "--existing", "skip"]
+    running = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    while not (out.is_dir() and list(out.glob("*.png"))) and running.poll() is None:
+        time.sleep(0.05)
+    running.send_signal(signal.SIGINT)
+    _, errors = running.communicate(timeout=120)
+    assert running.returncode == 1
+    assert "--existing skip resumes" in errors
+    assert "Traceback" not in errors
+    finished = sorted(path.name for path in out.iterdir())
+    assert 0 < len(finished) < 40
+    assert not [name for name in finished if name.startswith(".")]
+    subprocess.run(command, check=True)
+    assert len(list(out.iterdir())) == 40

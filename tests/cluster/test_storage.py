@@ -109,3 +109,20 @@ def test_more_keys_than_a_page_holds(bucket):
 def test_an_unknown_protocol_is_one_sentence():
     with pytest.raises(InputError, match="cannot be opened"):
         places_in("nonsense://x")
+
+
+@pytest.mark.parametrize("variable", ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"])
+def test_missing_credentials_are_one_sentence(bucket, monkeypatch, variable):
+    import s3fs
+
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.delenv(variable)
+    s3fs.S3FileSystem.clear_instance_cache()
+    with pytest.raises(InputError, match=r"cannot be .*check the address and rights"):
+        places_in(f"{bucket}/in/")
+
+
+def test_an_empty_prefix_holds_nothing_and_a_wrong_bucket_is_one_sentence(bucket):
+    assert places_in(f"{bucket}/none/") == []
+    with pytest.raises(InputError):
+        places_in("s3://no-such-bucket-here/in/")

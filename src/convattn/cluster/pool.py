@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import ray
@@ -12,6 +13,9 @@ __all__ = ["Outcome", "Pool", "Task", "connect"]
 
 _TRIES = 3
 """How often a task is tried whose worker dies."""
+
+_PATIENCE = 60
+"""Seconds in which workers may finish after an interruption."""
 
 
 class Task(NamedTuple):
@@ -91,6 +95,7 @@ class Pool:
         self._actor = ray.remote(**share)(worker)  # type: ignore[call-overload]
         self._arguments = arguments
         self._workers: list[Any] = []
+        self._free: deque[Any] = deque()
         self._running: dict[Any, tuple[_Attempt | None, Any]] = {}
         self._failed_starts = 0
         for _ in range(gpus or max(1, int(resources.get("CPU", 1)))):
@@ -115,7 +120,7 @@ class Pool:
     def run(self, tasks: Iterator[Task]) -> Iterator[tuple[Task, Outcome]]:
         """Yield each task as it ends, and how."""
         again: deque[_Attempt] = deque()
-        free: deque[Any] = deque()
+        free = self._free
         while True:
             while free and (attempt := again.popleft() if again else self._next(tasks)):
                 worker = free.popleft()
@@ -151,6 +156,10 @@ class Pool:
             return attempt, worker, Outcome(error=str(error.cause))
 
     def close(self) -> None:
-        """End the workers."""
+        """End the workers, once they have finished what they are doing; a second Ctrl-C ends them at once."""
+        busy = [call for call, (attempt, _) in self._running.items() if attempt]
+        with suppress(KeyboardInterrupt):
+            if busy:
+                ray.wait(busy, num_returns=len(busy), timeout=_PATIENCE)
         for worker in self._workers:
             ray.kill(worker)

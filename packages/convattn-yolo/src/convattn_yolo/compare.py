@@ -1,17 +1,21 @@
 """The command ``convattn compare``."""
 
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from convattn.cli.options import with_groups
+from convattn.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import rich.table
 
-    from convattn_yolo.comparison import Budget, SequentialTest, Table
+    from convattn_yolo.comparison import Budget, Comparison, Progress, SequentialTest, Table
 
 __all__ = ["compare"]
 
@@ -73,6 +77,12 @@ def compare(
     stopping: Stopping,
     device: Annotated[str | None, typer.Option(help="An Ultralytics device: cpu, 0, mps.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads for training.")] = None,
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            metavar="auto|ADDRESS", help="Train with a Ray cluster, all of whose machines reach --out."
+        ),
+    ] = None,
 ) -> None:
     """Compare models on your data: paired seeds, equal budgets, confidence intervals.
 
@@ -88,7 +98,7 @@ def compare(
     console = Console(soft_wrap=True, width=max(Console().width, 200))  # room for the tables
     comparison = Comparison(models, training.budget(), stopping.seeds, out)
     test = stopping.test()
-    for progress in comparison.train_missing(device, test):
+    for progress in _train(comparison, cluster, device, test, threads):
         console.print(str(progress), highlight=False)
     summaries = summarize(comparison.runs(), comparison.measure_costs(device), test)
     page = write_report(comparison, summaries, test)
@@ -97,6 +107,23 @@ def compare(
     for note in notes(comparison, summaries, test):
         console.print(f"• {note}", highlight=False)
     console.print(f"Report: {page}", highlight=False)
+
+
+def _train(
+    comparison: "Comparison",
+    cluster: str | None,
+    device: str | None,
+    test: "SequentialTest | None",
+    threads: int | None,
+) -> "Iterator[Progress]":
+    """Train what is missing, on this machine or with a cluster."""
+    if cluster is None:
+        return comparison.train_missing(device, test)
+    if not find_spec("ray"):
+        raise InputError('A cluster needs Ray: pip install "convattn[ray]".')
+    from convattn_yolo.comparison.cluster import train_on_cluster
+
+    return train_on_cluster(comparison, cluster, device=device, test=test, threads=threads or 1)
 
 
 def _rich(table: "Table") -> "rich.table.Table":

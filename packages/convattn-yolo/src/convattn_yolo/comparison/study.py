@@ -142,7 +142,8 @@ class Comparison:
 
     def runs(self) -> list[Run]:
         """Return the finished runs, seed by seed."""
-        return [Run.load(record) for _, _, record in self._plan() if record.is_file()]
+        records = [self._record(candidate, seed) for candidate, seed in self._plan()]
+        return [Run.load(record) for record in records if record.is_file()]
 
     def train_missing(
         self, device: str | None = None, test: SequentialTest | None = None
@@ -156,22 +157,26 @@ class Comparison:
         Yields:
             The progress after each run.
         """
-        while missing := self._missing(test):
-            candidate, seed, record = missing[0]
-            run = self._train(candidate, seed, record.parent, device)
-            run.save(record)
-            runs, left = self.runs(), [other.name for other, _, _ in self._missing(test)]
-            yield Progress(run, len(runs), len(runs) + len(left), _seconds(left, runs))
+        while missing := self.missing(test):
+            candidate, seed = missing[0]
+            self.train_run(candidate, seed, device)
+            yield self.progress(candidate, seed, test)
 
-    def _missing(self, test: SequentialTest | None) -> list[tuple[Candidate, int, Path]]:
-        """Return the runs that are not finished."""
+    def progress(self, candidate: Candidate, seed: int, test: SequentialTest | None = None) -> Progress:
+        """Return the progress after a run that has just finished."""
+        runs, left = self.runs(), [other.name for other, _ in self.missing(test)]
+        run = Run.load(self._record(candidate, seed))
+        return Progress(run, len(runs), len(runs) + len(left), _seconds(left, runs))
+
+    def missing(self, test: SequentialTest | None = None) -> list[tuple[Candidate, int]]:
+        """Return model and seed of the runs that are not finished, seed by seed."""
         baseline, *others = self.candidates
         runs = self.runs()
         undecided = [
             other for other in others if test is None or not _is_decided(test, runs, baseline, other)
         ]
         needed = [baseline, *undecided] if undecided else []
-        return [entry for entry in self._plan() if entry[0] in needed and not entry[2].is_file()]
+        return [run for run in self._plan() if run[0] in needed and not self._record(*run).is_file()]
 
     def measure_costs(self, device: str | None = None) -> dict[str, Cost]:
         """Measure parameters, operations and latency of each model that has a finished run.
@@ -194,24 +199,30 @@ class Comparison:
                     networks[candidate.name] = network.fuse(verbose=False).to(where), candidate.imgsz
             return measure_costs(networks)
 
-    def _plan(self) -> Iterator[tuple[Candidate, int, Path]]:
-        """Yield every run of the comparison and the file that records its result."""
+    def _plan(self) -> Iterator[tuple[Candidate, int]]:
+        """Yield model and seed of every run of the comparison."""
         for seed in self._seeds:
             for candidate in self.candidates:
-                yield candidate, seed, self._folder(candidate, seed) / "run.json"
+                yield candidate, seed
+
+    def _record(self, candidate: Candidate, seed: int) -> Path:
+        """The file that records the result of a run."""
+        return self._folder(candidate, seed) / "run.json"
 
     def _folder(self, candidate: Candidate, seed: int) -> Path:
         return self.folder / "runs" / candidate.name / f"seed-{seed}"
 
-    def _train(self, candidate: Candidate, seed: int, folder: Path, device: str | None) -> Run:
-        data = self.folder / "data.yaml"
+    def train_run(self, candidate: Candidate, seed: int, device: str | None = None) -> None:
+        """Train and evaluate one run, or resume it, and record its result."""
+        folder, data = self._folder(candidate, seed), self.folder / "data.yaml"
         start = time.monotonic()
         with _quiet_ultralytics():
             train(candidate, seed, self.budget, data, folder, device)
             measured = evaluate(candidate, self.budget, data, folder, device, self.truth)
         gc.collect()
         seconds = time.monotonic() - start
-        return Run(candidate.name, seed, seconds=seconds, versions=_versions(), **measured)
+        run = Run(candidate.name, seed, seconds=seconds, versions=_versions(), **measured)
+        run.save(self._record(candidate, seed))
 
 
 def _is_decided(test: SequentialTest, runs: Sequence[Run], baseline: Candidate, other: Candidate) -> bool:
