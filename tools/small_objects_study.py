@@ -30,7 +30,20 @@ class Study:
 
 
 STUDIES = {
-    "colony": Study("colony", ("yolo26n.yaml", "yolo26n-p3.yaml@224", "yolo26n.yaml@192"), 160, 12, 16),
+    "colony": Study(
+        "colony",
+        (
+            "yolo26n.yaml",
+            "yolo26n-p3.yaml@224",
+            "yolo26n-p3.yaml",
+            "yolo26n.yaml@192",
+            "yolo26n.yaml@224",
+            "yolo26n-p3-C3k2_ESC-finest-zero.yaml@224",
+        ),
+        160,
+        12,
+        16,
+    ),
     "aerial": Study("aerial", ("yolo26n.yaml", "yolo26n-p3.yaml@384", "yolo26n-p4.yaml@352"), 320, 8, 8),
     "bccd": Study("bccd", ("yolo26n.yaml", "yolo26n-p3.yaml@384", "yolo26n-p4.yaml@352"), 320, 6, 8),
 }

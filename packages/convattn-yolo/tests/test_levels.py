@@ -1,10 +1,12 @@
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import ultralytics
 from ultralytics import YOLO
-from ultralytics.nn.tasks import DetectionModel
+from ultralytics.nn.tasks import DetectionModel, torch_safe_load
 
 from convattn.errors import InputError
 from convattn_yolo.variants import Variant, generate, parse_name
@@ -84,10 +86,50 @@ def test_the_class_branch_keeps_its_width_where_the_classes_change(tmp_path: Pat
     assert len(stock.model[-1].cv3) == 3
 
 
-def test_it_trains_and_comes_back(dataset: Path, tmp_path: Path) -> None:
-    model = YOLO("yolo26n-p3-C3k2_ESC-finest-zero.yaml")
-    model.train(
-        data=dataset, epochs=1, imgsz=64, batch=2, device="cpu", plots=False, val=False, project=tmp_path
-    )
-    again = YOLO(model.trainer.last)
-    assert again.model.stride.tolist() == [8]
+SMALL = {"imgsz": 64, "batch": 2, "workers": 0, "plots": False, "val": False, "device": "cpu"}
+
+
+@pytest.fixture(scope="module", params=["yolo26n-p3-C3k2_ESC-finest-zero.yaml", "yolo26n-p4.yaml"])
+def interrupted(
+    request: pytest.FixtureRequest, dataset: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """The checkpoint of a training that was stopped after the first of two epochs."""
+
+    def stop(trainer: Any) -> None:
+        if trainer.epoch == 1:
+            raise KeyboardInterrupt
+
+    folder, model = tmp_path_factory.mktemp("levels"), YOLO(request.param)
+    model.add_callback("on_train_epoch_start", stop)
+    with pytest.raises(KeyboardInterrupt):
+        model.train(data=dataset, epochs=2, project=folder, name="run", **SMALL)
+    return folder / "run" / "weights" / "last.pt"
+
+
+def test_training_resumes_with_the_same_levels(interrupted: Path, tmp_path: Path) -> None:
+    checkpoint = shutil.copytree(interrupted.parents[1], tmp_path / "run") / "weights" / "last.pt"
+    model = YOLO(checkpoint)
+    levels = model.model.stride.tolist()
+    model.train(resume=True, save_dir=str(tmp_path / "run"))
+    assert YOLO(model.trainer.last).model.stride.tolist() == levels
+    assert levels in ([8], [8, 16])
+
+
+def test_checkpoints_pass_safe_loading(interrupted: Path) -> None:
+    checkpoint, _ = torch_safe_load(interrupted, safe_only=True)
+    image = torch.rand(1, 3, 64, 64)
+    with torch.inference_mode():
+        output = checkpoint["ema"].float().eval()(image)[0]
+        expected = YOLO(interrupted).model.eval()(image)[0]
+    torch.testing.assert_close(output, expected)
+
+
+def test_export_to_onnx_detects_the_same(interrupted: Path, tmp_path: Path) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    file = YOLO(shutil.copy(interrupted, tmp_path)).export(format="onnx", imgsz=64, verbose=False)
+    image = torch.rand(1, 3, 64, 64)
+    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    (output,) = session.run(None, {session.get_inputs()[0].name: image.numpy()})
+    with torch.inference_mode():
+        expected = YOLO(interrupted).model.eval()(image)[0]
+    torch.testing.assert_close(torch.from_numpy(output), expected, rtol=1e-3, atol=1e-2)

@@ -22,10 +22,11 @@ p3, p4     detect at strides up to 8 or 16 and leave out the rows behind them: f
 """
 
 import difflib
+import itertools
 import os
 import re
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,15 +71,16 @@ def parse_name(name: str | Path) -> Variant | None:
     Returns:
         The variant, or None if the name is not of this kind. Base and size are not checked.
     """
-    stem = Path(name).stem.lower().replace("_", "-")
+    stem = _fold(Path(name).stem)
     family, *words = stem.replace("c3k2-esc", "").strip("-").split("-")
     match = re.fullmatch(r"(yolov?\d+)([a-z]*)", family)
     block, coarsest = "c3k2-esc" in stem, next((word for word in words if word in LEVELS), "")
     if match is None or not (block or coarsest):
         return None
-    rows = next((word for word in words if word in ROWS), "all" if block else "")
-    rest = [word for word in words if word not in ("", rows, "zero", coarsest)]
-    return Variant("-".join([match[1], *rest]), match[2], rows, "zero" in words, coarsest)
+    rows = next((word for word in words if word in ROWS), "all") if block else ""
+    ours = {"", coarsest, *((rows, "zero") if block else ())}
+    rest = [word for word in words if word not in ours]
+    return Variant("-".join([match[1], *rest]), match[2], rows, block and "zero" in words, coarsest)
 
 
 def find_file(name: str | Path, installed: Path, cache: Path) -> Path | None:
@@ -116,8 +118,9 @@ def find_file(name: str | Path, installed: Path, cache: Path) -> Path | None:
 
 def _refuse_near_miss(path: Path, installed: Path) -> None:
     """Raise an InputError for a name such as ``yolo26n-C3k2ESC`` that is almost one of a variant."""
-    stem = path.stem.lower()
-    if not re.match(r"yolov?\d", stem) or not re.search(r"c3.*esc|k2.?esc", stem):
+    folded = _fold(path.stem)
+    is_near = re.search(r"c3.*esc|k2.?esc", folded) or {*ROWS, "zero"} & set(folded.split("-"))
+    if not re.match(r"yolov?\d", folded) or not is_near:
         return
     if hint := _suggestion(path.name, list_bases(installed)):
         raise InputError(f"There is no model {path.name}{hint}.")
@@ -125,21 +128,33 @@ def _refuse_near_miss(path: Path, installed: Path) -> None:
 
 def _suggestion(name: str, bases: dict[str, Path]) -> str:
     """Return a hint at the nearest name of a variant, or nothing."""
-    stem = Path(name).stem
-    size = re.match(r"yolov?\d+([a-z]?)", stem.lower())
-    names = []
-    for base in bases:
+    stem = _fold(Path(name).stem)
+    size = re.match(r"yolov?\d+([a-z]?)", stem)
+    level = next((word for word in stem.split("-") if word in LEVELS), "")
+    names = {}
+    for base, (spelling, suffix) in itertools.product(bases, _blocks()):
         family, _, rest = base.partition("-")
-        parts = [f"{family}{size[1] if size else ''}", *([rest] if rest else []), "C3k2_ESC"]
-        names += ["-".join([*parts, *more]) for rows in ("", *ROWS) for more in _suffixes(rows)]
-    folded = {candidate.lower().replace("_", "-"): candidate for candidate in names}
-    near = difflib.get_close_matches(stem.lower().replace("_", "-"), folded, n=1, cutoff=0.8)
-    return f" (did you mean {folded[near[0]]}.yaml?)" if near else ""
+        parts = [f"{family}{size[1] if size else ''}", rest, level]
+        names[_fold(_join(*parts, spelling))] = _join(*parts, suffix)
+    near = difflib.get_close_matches(stem, names, n=1, cutoff=0.7)
+    return f" (did you mean {names[near[0]]}.yaml?)" if near else ""
 
 
-def _suffixes(rows: str) -> list[list[str]]:
-    chosen = [rows] if rows and rows != "all" else []
-    return [chosen, [*chosen, "zero"]]
+def _blocks() -> Iterator[tuple[str, str]]:
+    """Yield spellings of a block and its suffixes in a model's name, each with the right one."""
+    for rows in ("", *ROWS):
+        block = _join("C3k2_ESC", rows)
+        yield block, block
+        yield _join(block, "zero"), _join(block, "zero")
+        yield _join("C3k2_ESCBranch", rows), _join(block, "zero")
+
+
+def _join(*parts: str) -> str:
+    return "-".join(filter(None, parts))
+
+
+def _fold(stem: str) -> str:
+    return stem.lower().replace("_", "-")
 
 
 def generate(name: str, installed: Path) -> dict[str, Any]:
@@ -264,7 +279,7 @@ def _file_beside(path: Path) -> Path | None:
 
 
 def _key(path: Path, size: bool = True) -> str:
-    stem = path.stem.lower().replace("_", "-")
+    stem = _fold(path.stem)
     return stem if size else re.sub(r"^(yolov?\d+)[a-z]", r"\1", stem)
 
 
