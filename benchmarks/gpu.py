@@ -2,7 +2,7 @@
 
     python benchmarks/gpu.py [--output gpu-report] [--device cuda] [--quick]
 
-Writes report.md, which says which backend of window attention should be the default. With
+Writes report.md with a plot, and says which backend of window attention should be the default. With
 ``--device cpu --quick`` it shows that the script itself works.
 """
 
@@ -182,7 +182,23 @@ def table(timings: list[Timing]) -> str:
     return "\n".join(["| Pass | Precision | Candidate | ms | MB |", "|---|---|---|---|---|", *rows])
 
 
-def sections(device: str, quick: bool) -> Iterator[str]:
+def draw(timings: list[Timing], path: Path) -> None:
+    """Bars of the milliseconds of each backend, a panel for each pass."""
+    from matplotlib.figure import Figure
+
+    passes = list(dict.fromkeys(timing.what for timing in timings))
+    figure = Figure(figsize=(11, 4), layout="constrained")
+    for axes, what in zip(figure.subplots(1, len(passes), squeeze=False)[0], passes, strict=True):
+        shown = [timing for timing in timings if timing.what == what]
+        names = [f"{timing.backend}, {timing.precision}" for timing in shown]
+        bars = axes.barh(names, [timing.milliseconds for timing in shown])
+        axes.bar_label(bars, fmt="%.3g", padding=3)
+        axes.invert_yaxis()
+        axes.set(title=what, xlabel="median (ms)")
+    figure.savefig(path, dpi=150)
+
+
+def sections(device: str, quick: bool, folder: Path) -> Iterator[str]:
     """The parts of the report, as they are finished."""
     name = torch.cuda.get_device_name() if device != "cpu" else "CPU"
     yield f"# convattn on {name}\n\ntorch {torch.__version__}\n"
@@ -193,7 +209,12 @@ def sections(device: str, quick: bool) -> Iterator[str]:
     rows = "\n".join(f"| {p} | {b} | {e:.1e} |" for p, b, e in errors(device, layer._replace(size=64)))
     yield f"## Correctness\n\n| Precision | Backend | Largest relative error |\n|---|---|---|\n{rows}\n"
     timings = attention_timings(device, layer, rounds)
-    yield f"## Window attention\n\n{table(timings)}\n\n" + "\n".join(best_backends(timings)) + "\n"
+    plot = ""
+    if importlib.util.find_spec("matplotlib"):
+        draw(timings, folder / "attention.png")
+        plot = "\n![window attention](attention.png)\n"
+    best = "\n".join(best_backends(timings))
+    yield f"## Window attention\n\n{table(timings)}\n\n{best}\n{plot}"
     yield f"## Training\n\n{table(training_timings(device, rounds, 1 if quick else 16))}\n"
     size = ["--size", "128x128"] if quick else []
     yield "## Networks\n\n" + command(
@@ -219,7 +240,7 @@ def main() -> None:
     options.output.mkdir(parents=True, exist_ok=True)
     report = options.output / "report.md"
     report.write_text("", encoding="utf-8")
-    for section in sections(options.device, options.quick):
+    for section in sections(options.device, options.quick, options.output):
         print(section, flush=True)
         with report.open("a", encoding="utf-8") as file:
             file.write(f"{section}\n")
