@@ -31,6 +31,26 @@ def test_import_brings_in_no_framework(module):
     assert not heavy & set(modules.stdout.split())
 
 
+@pytest.mark.parametrize("module", ["convattn.cli", "convattn.inference.upscaler", "convattn.bench.suites"])
+def test_imports_change_nothing_that_others_share(module):
+    """What they import themselves, such as torch, is imported first."""
+    script = f"""
+import importlib, logging, os, sys, warnings
+import torch, typer, numpy, PIL.Image, pyvips, safetensors.torch
+
+def shared():
+    loggers = {{name: logging.getLogger(name).level for name in ("", "pyvips", "PIL", "torch", "convattn")}}
+    flags = torch.get_num_threads(), torch.is_grad_enabled(), torch.get_default_dtype()
+    return dict(os.environ), warnings.filters[:], loggers, flags, sys.excepthook
+
+before = shared()
+importlib.import_module({module!r})
+print(shared() == before)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "True\n"
+
+
 ORDER = [
     *(
         "errors",

@@ -2,7 +2,6 @@
 
 import difflib
 import sys
-from importlib.metadata import entry_points
 from typing import Any
 
 import typer
@@ -41,9 +40,6 @@ app.callback()(_options)
 for command in (upscale, serve, train, evaluate, export, degrade, bench, doctor):
     app.command()(command)
 app.add_typer(models, name="models")
-for plugin in entry_points(group="convattn.commands"):  # those of convattn-yolo, where it is installed
-    app.command(plugin.name)(plugin.load())
-
 
 _UsageError: Any = typer.BadParameter.__base__  # click's, of which newer versions of typer have their own
 
@@ -53,6 +49,8 @@ def main() -> None:
 
     Errors are printed in one line. The exit status is 1 for an error, and 2 for a wrong usage.
     """
+    if sys.argv[1:2] != ["--version"] and _word() not in _names():
+        _add_plugins()
     try:
         sys.exit(app(None if sys.argv[1:] else ["--help"], prog_name="convattn", standalone_mode=False))
     except InputError as error:
@@ -67,9 +65,26 @@ def main() -> None:
 
 def _usage(message: str) -> str:
     """A usage error as one line, with the nearest command where the first word is none."""
-    names = [info.name or info.callback.__name__ for info in app.registered_commands if info.callback]
-    names += [group.name for group in app.registered_groups if group.name]
-    word = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
+    names, word = _names(), _word()
     near = difflib.get_close_matches(word, names, n=1) if word not in names else []
     hint = f" Did you mean `convattn {near[0]}`?" if near and "did you mean" not in message.lower() else ""
     return f"{message.rstrip('.')}.{hint} See convattn --help."
+
+
+def _names() -> list[str]:
+    names = [info.name or info.callback.__name__ for info in app.registered_commands if info.callback]
+    return names + [group.name for group in app.registered_groups if group.name]
+
+
+def _word() -> str:
+    """The first word of the command line that is no option."""
+    return next((word for word in sys.argv[1:] if not word.startswith("-")), "")
+
+
+def _add_plugins() -> None:
+    """Add the commands of other packages, such as convattn-yolo. Finding them takes long."""
+    from importlib.metadata import entry_points
+
+    for plugin in entry_points(group="convattn.commands"):
+        if plugin.name not in _names():
+            app.command(plugin.name)(plugin.load())

@@ -152,15 +152,14 @@ template <class Number>
 class Buffer {
  public:
   explicit Buffer(int64_t count)
-      : data_(static_cast<Number*>(std::aligned_alloc(64, (count * sizeof(Number) + 63) / 64 * 64))) {
-    if (!data_) throw std::bad_alloc();
-  }
+      : data_(static_cast<Number*>(::operator new(count * sizeof(Number), ALIGNMENT))) {}
   Buffer(const Buffer&) = delete;
   Buffer& operator=(const Buffer&) = delete;
-  ~Buffer() { std::free(data_); }
+  ~Buffer() { ::operator delete(data_, ALIGNMENT); }
   operator Number*() const { return data_; }
 
  private:
+  static constexpr std::align_val_t ALIGNMENT{64};
   Number* data_;
 };
 
