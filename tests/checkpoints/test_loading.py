@@ -672,3 +672,27 @@ def test_saved_weights_are_as_readable_as_any_new_file(name: str, tmp_path: Path
     (tmp_path / "other").touch()
     save_network(build("esc-nano", 2), tmp_path / name, layout="reference")
     assert (tmp_path / name).stat().st_mode == (tmp_path / "other").stat().st_mode
+
+
+@pytest.mark.parametrize("container", ["generator", "g_ema", "ema_state_dict", "weights"])
+def test_state_dicts_lie_in_containers_of_many_trainers(tmp_path, container):
+    network = build("esc-nano", 2)
+    torch.save({container: network.state_dict(), "step": 3}, tmp_path / "a.pth")
+    loaded = load_network(tmp_path / "a.pth").state_dict()
+    assert all(torch.equal(loaded[key], tensor) for key, tensor in network.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    "change", [lambda x: x.to(torch.complex64), lambda x: x.to_sparse()], ids=["complex", "sparse"]
+)
+def test_tensors_of_other_kinds_are_refused(tmp_path, change):
+    state = {key: change(tensor) for key, tensor in build("esc-nano", 2).state_dict().items()}
+    torch.save(state, tmp_path / "a.pth")
+    with pytest.raises(InputError, match="cannot be read as weights"):
+        load_network(tmp_path / "a.pth")
+
+
+def test_numbers_as_keys_are_refused(tmp_path):
+    torch.save({0: torch.zeros(2)}, tmp_path / "a.pth")
+    with pytest.raises(InputError, match="no network"):
+        load_network(tmp_path / "a.pth")

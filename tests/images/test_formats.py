@@ -270,3 +270,15 @@ def test_sniffing_never_fails(tmp_path_factory, head):
     path = tmp_path_factory.mktemp("sniff") / "a"
     path.write_bytes(head)
     assert sniff(path) is None or sniff(path)
+
+
+def test_names_that_are_not_utf_8_are_refused(tmp_path):
+    name = tmp_path / "\udcff.png"
+    try:
+        name.write_bytes(b"not empty")
+    except (OSError, UnicodeError):
+        pytest.skip("this file system has no such names")
+    for use in (lambda: read_image(name), lambda: write_image(Image(np.zeros((2, 2, 3), np.uint8)), name)):
+        with pytest.raises(InputError, match="not in UTF-8") as error:
+            use()
+        str(error.value).encode()

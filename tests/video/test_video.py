@@ -809,3 +809,13 @@ def test_segments_of_the_same_source_go_with_the_finished_job(tmp_path):
     assert left_behind(tmp_path) == [".a.mp4.parts", ".b.mp4.parts"]
     upscale_video(clip, tmp_path / "a.mkv", double)
     assert left_behind(tmp_path) == [".b.mp4.parts"]
+
+
+def test_titles_in_another_encoding_are_no_obstacle(tmp_path):
+    make_video(tmp_path / "a.mp4", sound=None)
+    data = (tmp_path / "a.mp4").read_bytes()
+    assert b"A test" in data
+    (tmp_path / "a.mp4").write_bytes(data.replace(b"A test", b"A t\xdfst"))
+    upscale_video(tmp_path / "a.mp4", tmp_path / "b.mkv", double)
+    with av.open(str(tmp_path / "b.mkv")) as video:
+        assert video.metadata["title"].startswith("A t")

@@ -132,6 +132,20 @@ def test_wrong_rows_are_named(
     assert tasks.C3k2 is stock
 
 
+@pytest.mark.parametrize(
+    ("description", "complaint"),
+    [
+        (None, "needs the lists backbone and head"),
+        ({"backbone": []}, "needs the lists backbone and head"),
+        ({"backbone": [[-1, 1, "C3k2_ESC"]], "head": []}, "Row 0"),
+        ({"backbone": [], "head": [[-1, 1, 7, []]]}, "Row 0"),
+    ],
+)
+def test_files_that_are_no_models_are_refused(description: Any, complaint: str) -> None:
+    with pytest.raises(InputError, match=complaint):
+        tasks.parse_model(description, ch=3)
+
+
 def test_window_attention_by_argument(description: dict[str, Any], tmp_path: Path) -> None:
     description["backbone"][2][3] = [128, False, 0.5, False, 1, True, 8]
     file = tmp_path / "window.yaml"

@@ -16,7 +16,10 @@ from convattn.errors import InputError
 
 __all__ = ["read_state_dict", "unwrapped_candidates", "without_wrappers"]
 
-_CONTAINERS = ("params_ema", "params", "model", "sd", "state_dict", "model_state_dict", "net")
+_CONTAINERS = (
+    *("params_ema", "params", "model", "sd", "state_dict", "model_state_dict", "net"),
+    *("ema_state_dict", "model_ema", "g_ema", "ema", "generator", "g", "weights"),
+)
 """Keys under which training code stores a state dict, best first."""
 
 _PREFIXES = (
@@ -45,7 +48,9 @@ def read_state_dict(path: Path) -> StateDict:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch announces TorchScript archives before it refuses them
             loaded = load_file(path) if path.suffix == ".safetensors" else _load_pickle(path)
-        tensors = {key: value for key, value in loaded.items() if isinstance(value, Tensor)}
+        tensors = {str(key): value for key, value in loaded.items() if isinstance(value, Tensor)}
+        if any(tensor.layout != torch.strided or tensor.is_complex() for tensor in tensors.values()):
+            raise ValueError("sparse or complex tensors")
         _check_size(tensors, path)
         return {
             key: tensor.float() if tensor.is_floating_point() else tensor for key, tensor in tensors.items()

@@ -73,7 +73,8 @@ class VideoFile(Source):
         if not self.path.is_file():
             raise InputError(f"There is no file {self.path}.")
         try:
-            return av.open(os.path.abspath(self.path), "r")  # a relative name with a colon would be a URL
+            # Absolute, because a relative name with a colon would be a URL. Titles may have any encoding.
+            return av.open(os.path.abspath(self.path), "r", metadata_errors="replace")
         except (av.FFmpegError, OSError) as error:
             raise InputError(
                 f"{self.path} is not a video that can be read, or a part of it is missing: {error.strerror}."

@@ -161,7 +161,7 @@ def _copy_cover(stream: Stream, path: Path, video: OutputContainer) -> _Copy | N
         return None
     kind = _IMAGE_TYPES.get(stream.codec_context.name, "image/jpeg")
     name = stream.metadata.get("filename") or f"cover.{kind[6:].replace('jpeg', 'jpg')}"
-    with av.open(path.absolute().as_posix()) as original:
+    with av.open(path.absolute().as_posix(), metadata_errors="replace") as original:
         packets = original.demux(original.streams[stream.index])
         data = next((bytes(packet) for packet in packets if packet.size), b"")
     video.add_attachment(name, stream.metadata.get("mimetype", kind), data)

@@ -14,6 +14,7 @@ __all__ = [
     "UNREADABLE",
     "WRITABLE",
     "Format",
+    "check_name",
     "check_size",
     "format_of",
     "sniff",
@@ -157,6 +158,15 @@ def format_of(path: str | os.PathLike[str]) -> Format:
         return WRITABLE[path.suffix.lower()]
     except KeyError:
         raise InputError(f"{path} cannot be written: its name must end in {', '.join(WRITABLE)}.") from None
+
+
+def check_name(path: Path) -> None:
+    """Raise an InputError if the name of a file is not in UTF-8, as libvips needs it."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        name = ascii(str(path))[1:-1]
+        raise InputError(f"The name {name} is not in UTF-8, so rename the file.") from None
 
 
 def check_size(path: str | os.PathLike[str], height: int, width: int) -> None:

@@ -70,8 +70,8 @@ def _guarded(path: Path, format: str | None, decode: Callable[[Path], pyvips.Ima
             f"{path} is too large for this format; convert it to PNG or TIFF, which may have any size."
         ) from None
     except Exception as error:  # decoders raise whatever the parsing of a damaged file leads to
-        name = format or _name_of(path)
-        raise InputError(f"{path} is damaged, or {name} of a kind that cannot be read: {error}.") from error
+        name, why = format or _name_of(path), " ".join(str(error).split()).rstrip(".")
+        raise InputError(f"{path} is damaged, or {name} of a kind that cannot be read: {why}.") from error
     for warning in said:
         warnings.warn(f"{path} {warning.message}", stacklevel=5)
     return vips_image

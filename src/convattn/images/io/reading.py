@@ -14,7 +14,7 @@ import pyvips
 import torch
 
 from convattn.errors import InputError
-from convattn.images.io.formats import LIBVIPS, sniff
+from convattn.images.io.formats import LIBVIPS, check_name, sniff
 from convattn.images.io.image import Image
 from convattn.images.io.metadata import CICP, collect, turn_gain_map
 from convattn.images.io.pillow import PLUGINS, open_with_pillow
@@ -86,6 +86,7 @@ def reason(error: pyvips.Error) -> str:
 
 
 def _check_file(path: Path) -> None:
+    check_name(path)
     if not path.exists():
         raise InputError(f"There is no file {path}.")
     if not path.is_file():

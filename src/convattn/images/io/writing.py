@@ -8,7 +8,7 @@ import pyvips
 
 from convattn.errors import InputError
 from convattn.files import replacing
-from convattn.images.io.formats import Format, check_size, format_of
+from convattn.images.io.formats import Format, check_name, check_size, format_of
 from convattn.images.io.image import Image
 from convattn.images.io.metadata import CICP, PNG_CHROMATICITIES, PNG_GAMMA, warn_of_losses
 from convattn.images.io.png_chunks import add_chunks
@@ -35,6 +35,7 @@ def write_image(image: Image, path: str | os.PathLike[str], *, quality: int = 95
         InputError: The format cannot be written or cannot hold so many pixels, or the file cannot be written.
     """
     path, format = Path(path), format_of(path)
+    check_name(path)
     check_size(path, *image.pixels.shape[:2])
     warn_of_losses(image, path, format)
     try:

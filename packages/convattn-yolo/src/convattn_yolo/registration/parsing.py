@@ -33,7 +33,7 @@ def parse_model(original: Callable[..., Any], d: dict[str, Any], *args: Any, **k
     tasks: Any = sys.modules["ultralytics.nn.tasks"]
     # Models without our rows wait too: another thread may have replaced C3k2.
     with _parsing:
-        rows = [*d["backbone"], *d["head"]]
+        rows = _rows(d)
         for index, row in enumerate(rows):
             _check_name(index, row[2], tasks)
             _check_row(index, row, tasks.C3k2)
@@ -47,6 +47,18 @@ def parse_model(original: Callable[..., Any], d: dict[str, Any], *args: Any, **k
             tasks.C3k2 = stock
         _check_network(network, rows)
         return network, save
+
+
+def _rows(d: Any) -> list[list[Any]]:
+    """Return the rows of backbone and head; raise an InputError where they are none."""
+    parts = [d.get(part) for part in ("backbone", "head")] if isinstance(d, dict) else [None]
+    if not all(isinstance(part, list) for part in parts):
+        raise InputError("This is no model: it needs the lists backbone and head.")
+    rows = [row for part in parts for row in part or ()]
+    for index, row in enumerate(rows):
+        if not (isinstance(row, list) and len(row) == 4 and isinstance(row[2], str)):
+            raise InputError(f"Row {index} is {row}; it needs [from, repeats, module, arguments].")
+    return rows
 
 
 def _as_c3k2(d: dict[str, Any]) -> dict[str, Any]:
