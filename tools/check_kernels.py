@@ -169,9 +169,13 @@ def conv_attention(given: Arguments) -> tuple[Call, list[Tensor]]:
         mean_over_symmetries(kernel) if given.random.random() < 0.8 else kernel,
         given.parameter(images, channels, small, small),
     ]
-    return lambda *a, **k: ops.conv_attention(
-        a[0], mean_over_symmetries(a[1]), a[2], symmetric=True, **k
-    ), args
+
+    def call(x: Tensor, kernel: Tensor, dynamic: Tensor, **backend: Any) -> Tensor:
+        is_square = kernel.shape[2] == kernel.shape[3]
+        kernel = mean_over_symmetries(kernel) if is_square else kernel
+        return ops.conv_attention(x, kernel, dynamic, symmetric=True, **backend)
+
+    return call, args
 
 
 def predicted_conv_attention(given: Arguments) -> tuple[Call, list[Tensor]]:
