@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from typer.main import get_command
 
-from convattn.cli import app
+from convattn.cli import _add_plugins, app
 
 ROOT = Path(__file__).parents[1]
 PAGES = [
@@ -51,6 +51,7 @@ def test_python_parses(case):
 @pytest.mark.parametrize("case", list(_commands()), ids=_name)
 def test_command_line_parses(case):
     """The command line's own parser takes it; what is quoted in running text may lack arguments."""
+    _add_plugins()
     _, line, is_complete = case
     command, words = get_command(app), shlex.split(line, comments=True)
     while words and hasattr(command, "commands"):
