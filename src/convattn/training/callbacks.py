@@ -133,7 +133,7 @@ class Bar(L.Callback):
         self.recipe = recipe
         self.validation = validation
         self.notes = notes
-        text = TextColumn("loss {task.fields[loss]:.5f} {task.fields[psnr]}")
+        text = TextColumn("{task.fields[loss]} {task.fields[psnr]}")
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), text)
         self.bar = Progress(*columns, TimeRemainingColumn(), speed_estimate_period=300)
 
@@ -143,7 +143,7 @@ class Bar(L.Callback):
             self.recipe.name,
             total=self.recipe.max_steps,
             completed=trainer.global_step,
-            loss=float("nan"),
+            loss="",
             psnr="",
         )
         self.bar.disable = not trainer.is_global_zero
@@ -158,7 +158,7 @@ class Bar(L.Callback):
         """Advance the bar."""
         if trainer.global_step % self.recipe.log_every == 0:
             psnr = f"PSNR-Y {self.validation.psnr:.2f} dB" if self.validation and self.validation.psnr else ""
-            loss = float(outputs["loss"])
+            loss = f"loss {float(outputs['loss']):.5f}"
             self.bar.update(self.task, completed=trainer.global_step, loss=loss, psnr=psnr)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
