@@ -89,6 +89,28 @@ def register(
     )
     operation.register_fake(fake)
     differentiate = gradient and _register_gradient(kernel.__name__, schema, names, gradient, fallback)
+    backward = _backward(names, fallback, differentiate, has_gradient)
+    operation.register_autograd(backward, setup_context=_keep)
+
+    def choose(*args: Argument) -> Tensor:
+        args = lowered(args)
+        if torch.compiler.is_compiling():
+            return operation(*args)
+        if not are_plain(_tensors(args)):
+            return fallback(*args)
+        # The first call of a custom operation imports torch's compiler: a second and 100 MB.
+        return (operation if _learns(args) else forward)(*args)
+
+    return choose
+
+
+def _backward(
+    names: list[str],
+    fallback: Callable[..., Tensor],
+    differentiate: Callable[..., list[Tensor]] | None,
+    has_gradient: Callable[..., bool],
+) -> Callable[..., tuple[Tensor | None, ...]]:
+    """Return what computes the gradients of an operation, one for each of its arguments."""
 
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         args, wanted = _kept(ctx), list(ctx.needs_input_grad)
@@ -105,18 +127,7 @@ def register(
             for name, flag, x in zip(names, wanted, given, strict=True)
         )
 
-    operation.register_autograd(backward, setup_context=_keep)
-
-    def choose(*args: Argument) -> Tensor:
-        args = lowered(args)
-        if torch.compiler.is_compiling():
-            return operation(*args)
-        if not are_plain(_tensors(args)):
-            return fallback(*args)
-        # The first call of a custom operation imports torch's compiler: a second and 100 MB.
-        return (operation if _learns(args) else forward)(*args)
-
-    return choose
+    return backward
 
 
 def _register_gradient(
