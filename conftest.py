@@ -1,5 +1,6 @@
 """What every test may ask for."""
 
+import logging
 import os
 import sys
 import tempfile
@@ -17,6 +18,9 @@ import pytest
 import torch
 from hypothesis import settings
 from PIL import Image
+
+# The log handler of Ultralytics keeps the stream of the test that imported it; later tests have closed it.
+logging.raiseExceptions = False
 
 
 def _repair_torchvision() -> None:
