@@ -24,6 +24,13 @@ def test_help_names_every_command(command):
         assert name in ended.out
 
 
+@pytest.mark.parametrize("words", [("-h",), ("upscale", "-h"), ("models", "-h")])
+def test_help_has_a_short_form(command, words):
+    ended = command(*words)
+    assert ended.status == 0
+    assert "Usage: convattn" in ended.out
+
+
 @pytest.mark.parametrize(("word", "near"), [("upscal", "upscale"), ("trian", "train"), ("doctr", "doctor")])
 def test_a_misspelt_command_gets_a_suggestion(command, word, near):
     ended = command(word)

@@ -35,7 +35,12 @@ def _options(
     """Upscale images and videos with ESC networks; train, evaluate and export them."""
 
 
-app = typer.Typer(name="convattn", add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(
+    name="convattn",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 app.callback()(_options)
 for command in (upscale, serve, train, evaluate, export, degrade, bench, doctor):
     app.command()(command)
