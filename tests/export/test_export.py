@@ -4,6 +4,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
@@ -130,6 +131,18 @@ def test_torch_export(tmp_path: Path) -> None:
     exported = load_exported(tmp_path / "network.pt2")
     assert (exported.scale, exported.window_size) == (2, 32)
     assert_same_at_other_sizes(exported, network)
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".xml", ".pt2"])
+def test_a_full_disk_leaves_nothing(
+    suffix: str,
+    network: nn.Module,
+    full_disk: Callable[[int], AbstractContextManager[None]],
+    tmp_path: Path,
+) -> None:
+    with full_disk(5_000), pytest.raises(InputError, match=r"cannot be written|could not write"):
+        export(network, tmp_path / f"network{suffix}")
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(("suffix", "sign"), [(".onnx", b"DequantizeLinear"), (".xml", b"FakeQuantize")])

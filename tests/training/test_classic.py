@@ -2,6 +2,7 @@ import os
 import shutil
 import signal
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -79,6 +80,17 @@ def test_a_killed_run_ends_like_an_unbroken_one(
     assert _equal(_weights(resumed), _weights(unbroken))
     logged = [(folder / "metrics.csv").read_text() for folder in sorted((tmp_path / "csv").iterdir())]
     assert logged[1].splitlines()[1].endswith(",4")  # resumed from the checkpoint of step 4
+
+
+def test_a_full_disk_keeps_the_last_checkpoint(
+    recipe_of: MakeRecipe, full_disk: Callable[[int], AbstractContextManager[None]], tmp_path: Path
+) -> None:
+    train(recipe_of(tmp_path, max_steps=1))
+    kept = (tmp_path / "last.ckpt").read_bytes()
+    with full_disk(100_000), pytest.raises(InputError, match=r"last\.ckpt cannot be written"):
+        train(recipe_of(tmp_path, max_steps=2))
+    assert (tmp_path / "last.ckpt").read_bytes() == kept
+    assert not list(tmp_path.glob(".last*"))
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

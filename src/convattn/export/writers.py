@@ -1,5 +1,6 @@
 """Writing networks in each format."""
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 
@@ -34,7 +35,10 @@ def _write_openvino(job: Job, file: Path) -> None:
     if job.precision == "int8":
         model = quantize_openvino(model, job.images)
     model.set_rt_info(job.about, [METADATA])
-    openvino.save_model(model, file, compress_to_fp16=job.precision == "fp16")
+    try:
+        openvino.save_model(model, file, compress_to_fp16=job.precision == "fp16")
+    except RuntimeError as error:
+        raise InputError("OpenVINO could not write the network; is the disk full?") from error
 
 
 def _write_torch(job: Job, file: Path) -> None:
@@ -44,7 +48,9 @@ def _write_torch(job: Job, file: Path) -> None:
             job.traced, (job.example,), dynamic_shapes=({0: free, 2: free, 3: free},)
         )
     about = "\n".join(f"{key}={value}" for key, value in job.about.items())
-    torch.export.save(program, file, extra_files={METADATA: about})
+    made = io.BytesIO()  # torch ends the process where it cannot write to a file
+    torch.export.save(program, made, extra_files={METADATA: about})
+    file.write_bytes(made.getbuffer())
 
 
 def _write_tensorrt(job: Job, file: Path) -> None:

@@ -1,9 +1,9 @@
 """Callbacks of a training run: validation, sample images, checkpoints and a progress bar."""
 
-import os
 import signal
 import threading
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import lightning as L
@@ -12,6 +12,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from convattn.evaluation.protocol import Pair, evaluate, mean_scores, with_network
+from convattn.files import replacing
 from convattn.images.io import Image, write_image
 from convattn.images.pixel_range import from_unit
 from convattn.training.classic import Training
@@ -102,10 +103,9 @@ class Checkpoints(L.Callback):
     def save(self, trainer: L.Trainer, training: Training) -> None:
         """Replace the checkpoint and the weights."""
         path = self.recipe.folder / CHECKPOINT
-        unfinished = path.with_suffix(".unfinished")
-        trainer.save_checkpoint(unfinished)
+        with replacing(path) if trainer.is_global_zero else nullcontext(path) as unfinished:
+            trainer.save_checkpoint(unfinished)  # every process takes part, one writes
         if trainer.is_global_zero:
-            os.replace(unfinished, path)
             training.export(self.recipe.weights)
         trainer.strategy.barrier()
 

@@ -67,7 +67,13 @@ def _train(recipe: Recipe) -> Path:
     ]
     callbacks = [validation, Samples(recipe), checkpoints, Bar(recipe, validation, notes)]
     trainer = _trainer(recipe, precision, [callback for callback in callbacks if callback])
-    trainer.fit(training, ckpt_path=checkpoint)
+    try:
+        trainer.fit(training, ckpt_path=checkpoint)
+    except OSError as error:  # of a logger; checkpoints and images say for themselves what is wrong
+        raise InputError(
+            f"The training ended after {training.global_step} steps: {recipe.folder} cannot be written "
+            f"({error.strerror or error}); the same command resumes it from its last checkpoint."
+        ) from error
     if checkpoints.interrupted:
         raise InputError(
             f"The training was interrupted after {training.global_step} steps; the same command resumes it."
