@@ -196,7 +196,9 @@ def plot(rows: dict[Entry, Row]) -> None:
     for entry, row in rows.items():
         if entry.scale != 4:
             continue
-        style: dict[str, Any] = dict(marker="o", color="C0" if entry.file and not entry.is_peer else "0.5")
+        is_ours = bool(entry.file) and not entry.is_peer
+        style: dict[str, Any] = dict(marker="o", color="C0" if is_ours else "0.5")
+        label: dict[str, Any] = dict(xytext=(6, -12 if is_ours else 4), textcoords="offset points")
         points = []
         if "B100" in row.scores:
             points.append((left, row.scores["B100"][0]))
@@ -204,9 +206,7 @@ def plot(rows: dict[Entry, Row]) -> None:
             points.append((right, row.lpips))
         for axes, value in points:
             axes.plot(row.milliseconds, value, **style)
-            axes.annotate(
-                entry.name, (row.milliseconds, value), xytext=(6, 4), textcoords="offset points", fontsize=9
-            )
+            axes.annotate(entry.name, (row.milliseconds, value), fontsize=9, **label)
     left.set(title="Clean images, ×4", ylabel="PSNR-Y on B100 (dB)")
     right.set(title="Real-world images, ×4", ylabel="LPIPS, lower is better")
     right.invert_yaxis()
