@@ -160,22 +160,15 @@ def test_a_folder_that_cannot_be_is_one_sentence(tmp_path):
         upscale_to_frames(tmp_path / "clip.mkv", tmp_path / "clip.mkv" / "frames", double)
 
 
-def test_a_full_disk_keeps_what_is_finished(tmp_path):
-    """Files may not grow beyond some kilobytes, which is what a full disk comes to."""
-    resource = pytest.importorskip("resource")
+def test_a_full_disk_keeps_what_is_finished(full_disk, tmp_path):
     make_video(tmp_path / "clip.mkv", 3)
 
     def third_is_noise(x, seen=[]):  # noqa: B006
         seen.append(x)
         return torch.rand(1, 3, 200, 200) if len(seen) == 3 else torch.zeros(1, 3, 200, 200)
 
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, limits[1]))
-    try:
-        with pytest.raises(InputError, match=r"000003.png cannot be written: File too large"):
-            upscale_to_frames(tmp_path / "clip.mkv", tmp_path / "frames", third_is_noise, batch_size=1)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    with full_disk(50_000), pytest.raises(InputError, match=r"000003.png cannot be written: File too large"):
+        upscale_to_frames(tmp_path / "clip.mkv", tmp_path / "frames", third_is_noise, batch_size=1)
     assert sorted(path.name for path in (tmp_path / "frames").iterdir()) == [
         ".unfinished",
         "000001.png",

@@ -449,9 +449,7 @@ def test_ctrl_c_leaves_one_sentence_and_goes_on(tmp_path):
 # --- Bad input ---
 
 
-def test_a_full_disk_keeps_what_is_finished(tmp_path, monkeypatch):
-    """Files may not grow beyond some kilobytes, which is what a full disk comes to."""
-    resource = pytest.importorskip("resource")
+def test_a_full_disk_keeps_what_is_finished(full_disk, tmp_path, monkeypatch):
     monkeypatch.setattr("convattn.video.job._SEGMENT", 4)
     clip, big = make_video(tmp_path / "clip.mp4"), tmp_path / "big.mp4"
     big.write_bytes(b"older video")
@@ -459,13 +457,11 @@ def test_a_full_disk_keeps_what_is_finished(tmp_path, monkeypatch):
     def noisy(x):
         return torch.rand(len(x), 3, 192, 256, generator=torch.Generator().manual_seed(0))
 
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, limits[1]))
-    try:
-        with pytest.raises(InputError, match=r"big.mp4 cannot be written: .*resumes from there"):
-            upscale_video(clip, big, noisy)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    with (
+        full_disk(400_000),
+        pytest.raises(InputError, match=r"big.mp4 cannot be written: .*resumes from there"),
+    ):
+        upscale_video(clip, big, noisy)
     assert big.read_bytes() == b"older video"
     assert len(list((tmp_path / ".big.mp4.parts").glob("*.mkv"))) == 5
     frames = []

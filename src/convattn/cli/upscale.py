@@ -193,6 +193,7 @@ def upscale(
     from convattn.cli.warnings import notes
     from convattn.errors import InputError
     from convattn.inference.upscaler import Upscaler
+    from convattn.inference.video_jobs import record_label
 
     console, output, format = Console(stderr=True), results.output, results.output_format
     common = dict(size=results.sides(), exact=results.exact, **computation.settings())
@@ -209,7 +210,7 @@ def upscale(
         upscaler = Upscaler(**common)
         targets = [(inputs, output)] if output else _beside(inputs, upscaler, format)
         clips, images = _plan(targets, format)
-        label = f"{computation.model} {upscaler.request} {common['precision']} {computation.tile}"
+        label = record_label(upscaler, **{name: common[name] for name in ("model", "precision", "tile")})
         errors = _upscale_videos(upscaler, clips, console, results, videos, label)
         errors += _upscale_images(upscaler, images, console, results)
         _list_failures(errors, len(clips) + len(images), "files" if clips else "images")

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from convattn.inference.upscaler import Upscaler
+from convattn.inference.video_jobs import record_label
 
 __all__ = ["Settings"]
 
@@ -63,5 +64,4 @@ class Settings:
 
     def label(self, upscaler: Upscaler) -> str:
         """Return what names the model and its settings in the record of a video's segments."""
-        tile = "auto" if self.tile is None else self.tile
-        return f"{self.model} {upscaler.request} {self.precision} {tile}"
+        return record_label(upscaler, model=self.model, precision=self.precision, tile=self.tile)

@@ -9,8 +9,17 @@ from convattn.files import find_files, natural_key
 from convattn.images.io import READABLE, is_animated
 from convattn.inference.batch_jobs import without_earlier_results
 from convattn.inference.results import Job, place_results
+from convattn.inference.upscaler import Upscaler
 
-__all__ = ["ANIMATIONS", "CONTAINERS", "VIDEOS", "becomes_animation", "split_inputs", "suffix_of_video"]
+__all__ = [
+    "ANIMATIONS",
+    "CONTAINERS",
+    "VIDEOS",
+    "becomes_animation",
+    "record_label",
+    "split_inputs",
+    "suffix_of_video",
+]
 
 CONTAINERS = {
     ".mp4": "mp4",
@@ -31,6 +40,14 @@ VIDEOS = (*CONTAINERS, *_ONLY_READ.split())
 
 ANIMATIONS = (".gif", ".webp", ".png", ".apng", ".avif", ".avifs")
 """The suffixes of files that can hold an animation, in lower case."""
+
+
+def record_label(upscaler: Upscaler, *, model: str | None, precision: str, tile: int | None) -> str:
+    """Return what names the model and its settings in the record of a video's segments.
+
+    Equal labels let a cluster resume what one machine began, and the other way round.
+    """
+    return f"{model} {upscaler.request} {precision} {'auto' if tile is None else tile}"
 
 
 def split_inputs(inputs: Sequence[str], output: str) -> tuple[list[Job[Path]], list[str]]:
