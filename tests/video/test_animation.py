@@ -9,9 +9,6 @@ import pyvips
 import torch.nn.functional as F
 
 from convattn.errors import InputError
-
-pytest.importorskip("av")
-
 from convattn.video.animation import (
     Animation,
     read_animation,
@@ -19,12 +16,10 @@ from convattn.video.animation import (
     write_animation,
 )
 
+from .conftest import double
+
 DELAYS = [100, 50, 70, 200, 30]
 KINDS = ["gif", "webp", "png", "apng", "avif"]
-
-
-def double(x):
-    return F.interpolate(x, scale_factor=2, mode="nearest")
 
 
 @pytest.fixture

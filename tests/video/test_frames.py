@@ -2,25 +2,20 @@
 
 from fractions import Fraction
 
+import av
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 
 from convattn.errors import InputError
 from convattn.images.io import read_image
+from convattn.video import upscale_video
+from convattn.video.frames import upscale_to_frames
 
-av = pytest.importorskip("av")
-
-from convattn.video import upscale_video  # noqa: E402
-from convattn.video.frames import upscale_to_frames  # noqa: E402
-
-
-def double(x):
-    return F.interpolate(x, scale_factor=2, mode="nearest")
+from .conftest import double, write_frames
 
 
-def make_video(path, count=5, size=(33, 25), pixel_format="bgr0", rotation=None, transfer=None):
+def make_lossless_video(path, count=5, size=(33, 25), pixel_format="bgr0", rotation=None, transfer=None):
     """Noise without loss; gives what is in it."""
     width, height = size
     pixels = np.random.default_rng(0).integers(0, 255, (count, height, width, 3), np.uint8)
@@ -31,9 +26,7 @@ def make_video(path, count=5, size=(33, 25), pixel_format="bgr0", rotation=None,
             stream.codec_context.color_trc = transfer
         if rotation:
             stream.set_display_rotation(rotation)
-        for number in range(count):
-            video.mux(stream.encode(av.VideoFrame.from_ndarray(pixels[number], "rgb24")))
-        video.mux(stream.encode(None))
+        write_frames(video, stream, pixels)
     return pixels
 
 
@@ -42,7 +35,7 @@ def frames_in(folder):
 
 
 def test_every_frame_becomes_a_image(tmp_path):
-    pixels, seen = make_video(tmp_path / "clip.mkv"), []
+    pixels, seen = make_lossless_video(tmp_path / "clip.mkv"), []
     rate = upscale_to_frames(
         tmp_path / "clip.mkv", tmp_path / "frames", double, batch_size=2, progress=seen.append
     )
@@ -56,7 +49,7 @@ def test_every_frame_becomes_a_image(tmp_path):
 
 @pytest.mark.parametrize(("pixel_format", "dtype"), [("yuv444p", np.uint8), ("yuv444p10le", np.uint16)])
 def test_images_are_as_deep_as_the_video(tmp_path, pixel_format, dtype):
-    make_video(tmp_path / "clip.mkv", 1, pixel_format=pixel_format)
+    make_lossless_video(tmp_path / "clip.mkv", 1, pixel_format=pixel_format)
     upscale_to_frames(tmp_path / "clip.mkv", tmp_path / "frames", double)
     (image,) = frames_in(tmp_path / "frames")
     assert image.dtype == dtype
@@ -68,7 +61,7 @@ def test_images_are_as_deep_as_the_video(tmp_path, pixel_format, dtype):
 
 @pytest.mark.parametrize("rotation", [90, 180, -90])
 def test_images_are_upright(tmp_path, rotation):
-    pixels = make_video(tmp_path / "clip.mkv", 1, rotation=rotation)
+    pixels = make_lossless_video(tmp_path / "clip.mkv", 1, rotation=rotation)
     with av.open(str(tmp_path / "clip.mkv")) as video:
         assert next(video.decode(video=0)).rotation % 360 == rotation % 360  # counterclockwise
     upscale_to_frames(tmp_path / "clip.mkv", tmp_path / "frames", lambda x: x)
@@ -76,7 +69,7 @@ def test_images_are_upright(tmp_path, rotation):
 
 
 def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path):
-    pixels, folder, calls = make_video(tmp_path / "clip.mkv", 9), tmp_path / "frames", []
+    pixels, folder, calls = make_lossless_video(tmp_path / "clip.mkv", 9), tmp_path / "frames", []
 
     def stops(x):
         calls.append(len(x))
@@ -96,7 +89,7 @@ def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path):
 
 
 def test_what_exists_is_refused_kept_or_replaced(tmp_path):
-    pixels, folder = make_video(tmp_path / "clip.mkv"), tmp_path / "frames"
+    pixels, folder = make_lossless_video(tmp_path / "clip.mkv"), tmp_path / "frames"
     upscale_to_frames(tmp_path / "clip.mkv", folder, lambda x: x)
     (folder / "000003.png").unlink()
     with pytest.raises(InputError, match="is not empty"):
@@ -108,7 +101,7 @@ def test_what_exists_is_refused_kept_or_replaced(tmp_path):
 
 
 def test_other_formats(tmp_path):
-    make_video(tmp_path / "clip.mkv", 2)
+    make_lossless_video(tmp_path / "clip.mkv", 2)
     upscale_to_frames(tmp_path / "clip.mkv", tmp_path / "frames", double, format="JPG")
     assert [path.suffix for path in (tmp_path / "frames").iterdir()] == [".jpg", ".jpg"]
     with pytest.raises(InputError, match="must end in"):
@@ -117,7 +110,7 @@ def test_other_formats(tmp_path):
 
 
 def test_hdr_is_kept_in_png_and_back_or_said(tmp_path):
-    make_video(tmp_path / "clip.mkv", 2, pixel_format="yuv444p10le", transfer=16)
+    make_lossless_video(tmp_path / "clip.mkv", 2, pixel_format="yuv444p10le", transfer=16)
     upscale_to_frames(tmp_path / "clip.mkv", tmp_path / "frames", double)
     assert read_image(tmp_path / "frames" / "000001.png").metadata["cicp"][1][1] == 16
     upscale_video(tmp_path / "frames", tmp_path / "back.mkv", double, codec="ffv1")
@@ -155,13 +148,13 @@ def test_a_variable_frame_rate_survives_the_way_through_images(tmp_path):
 
 
 def test_a_folder_that_cannot_be_is_one_sentence(tmp_path):
-    make_video(tmp_path / "clip.mkv", 1)
+    make_lossless_video(tmp_path / "clip.mkv", 1)
     with pytest.raises(InputError, match="cannot be written"):
         upscale_to_frames(tmp_path / "clip.mkv", tmp_path / "clip.mkv" / "frames", double)
 
 
 def test_a_full_disk_keeps_what_is_finished(full_disk, tmp_path):
-    make_video(tmp_path / "clip.mkv", 3)
+    make_lossless_video(tmp_path / "clip.mkv", 3)
 
     def third_is_noise(x, seen=[]):  # noqa: B006
         seen.append(x)

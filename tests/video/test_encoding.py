@@ -1,0 +1,46 @@
+"""Codecs, segments and the constant rate factor."""
+
+import av
+import numpy as np
+import pytest
+
+from convattn.video import upscale_video
+
+from .conftest import double, images_of, make_video, shown_at
+
+
+@pytest.mark.parametrize("codec", ["hevc", "av1", "vp9", "ffv1", "mpeg4"])
+def test_every_codec_keeps_the_times(tmp_path, codec):
+    clip, big = make_video(tmp_path / "clip.mkv"), tmp_path / "big.mkv"
+    upscale_video(clip, big, double, codec=codec)
+    assert shown_at(big) == pytest.approx(shown_at(clip), abs=1e-6)
+    assert np.abs(images_of(big)[:, ::2, ::2] - images_of(clip)).mean() < 6
+
+
+@pytest.mark.parametrize("parts", [1, 3, 7])
+def test_parts_make_no_difference_to_times(tmp_path, monkeypatch, parts):
+    monkeypatch.setattr("convattn.video.job._SEGMENT", parts)
+    clip, big = make_video(tmp_path / "clip.mp4"), tmp_path / "big.mp4"
+    upscale_video(clip, big, double)
+    assert shown_at(big) == pytest.approx(shown_at(clip), abs=1e-6)
+    with av.open(str(clip)) as before, av.open(str(big)) as after:
+        assert after.duration == pytest.approx(before.duration, abs=2000)
+        decoding = [packet.dts for packet in after.demux(video=0) if packet.size]
+    assert decoding == sorted(set(decoding))
+
+
+def test_constant_rate_factor_decides_the_size(tmp_path):
+    clip, sizes = make_video(tmp_path / "clip.mp4", sound=None), []
+    for crf in (10, 40):
+        upscale_video(clip, tmp_path / f"{crf}.mp4", double, crf=crf)
+        sizes.append((tmp_path / f"{crf}.mp4").stat().st_size)
+    assert sizes[0] > 1.5 * sizes[1]
+
+
+def test_progress_counts_every_frame(tmp_path):
+    clip, seen = make_video(tmp_path / "clip.mp4"), []
+    upscale_video(clip, tmp_path / "big.mp4", double, progress=seen.append)
+    assert [step.done for step in seen] == list(range(1, 21))
+    assert {step.total for step in seen} == {20}
+    assert seen[-1].seconds_left == 0
+    assert seen[-1].per_second > 0
