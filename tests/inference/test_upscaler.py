@@ -1,3 +1,5 @@
+"""The upscaler: images of every kind and size, settings, progress and threads."""
+
 import pickle
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -5,63 +7,16 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import convattn
 from convattn.errors import InputError
 from convattn.images.io import Image, write_image
-from convattn.images.resize import resize_bicubic
-from convattn.inference import devices
 from convattn.inference.upscaler import Upscaler
 from convattn.models.registry import build
 
-
-class Bicubic(torch.nn.Module):
-    """A network that overshoots at edges and whose result is known."""
-
-    def __init__(self, scale=2):
-        super().__init__()
-        self.scale = scale
-
-    def forward(self, x):
-        return F.interpolate(x, scale_factor=self.scale, mode="bicubic")
-
-
-class ArbitraryScale(torch.nn.Module):
-    scale = None
-
-    def forward(self, x, size):
-        return F.interpolate(x, size)
-
-
-class ShortOfMemory(Bicubic):
-    """Runs out of memory beyond some size, as each device says it."""
-
-    def __init__(self, error, largest):
-        super().__init__()
-        self.error, self.largest, self.seen = error, largest, []
-
-    def forward(self, x):
-        self.seen.append(tuple(x.shape[2:]))
-        if max(x.shape[2:]) > self.largest:
-            raise self.error
-        return super().forward(x)
-
-
-def pixels(*shape, dtype=np.uint8, seed=0):
-    return np.random.default_rng(seed).integers(0, np.iinfo(dtype).max, shape, dtype, endpoint=True)
-
-
-def image_tensor(*shape, dtype):
-    if dtype.is_floating_point:
-        return torch.rand(shape).to(dtype)
-    numpy_dtype = {torch.uint8: np.uint8, torch.uint16: np.uint16}[dtype]
-    return torch.from_numpy(pixels(*shape, dtype=numpy_dtype))
-
-
-DTYPES = [torch.uint8, torch.uint16, torch.float32, torch.float64, torch.float16]
+from .conftest import DTYPES, Bicubic, image_tensor, pixels
 
 
 @settings(max_examples=40, deadline=None)
@@ -152,34 +107,6 @@ def test_pil_is_needed_by_nobody_else(monkeypatch):
     assert Upscaler(Bicubic(), device="cpu")(pixels(3, 3)).shape == (6, 6)
 
 
-@pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16, torch.float32])
-@pytest.mark.parametrize("channels", [2, 4])
-def test_hidden_colors_do_not_show(channels, dtype):
-    upscale = Upscaler(build("esc-nano", 2), device="cpu")
-    image = image_tensor(channels, 24, 20, dtype=dtype)
-    image[-1, :, :10] = 0
-    other = image.clone()
-    other[:-1, :, :10] = image_tensor(channels - 1, 24, 10, dtype=dtype)
-    assert torch.equal(upscale(image), upscale(other))
-
-
-def test_no_dark_fringe_around_cut_out_objects():
-    image = np.zeros((16, 16, 4), np.uint8)  # white on transparent black
-    image[:, 8:] = 255
-    upscaled = Upscaler(Bicubic(), device="cpu")(image)
-    assert upscaled[..., :3].min() == 255
-    assert set(np.unique(upscaled[:, :14, 3])) == {0}
-    assert set(np.unique(upscaled[:, 18:, 3])) == {255}
-
-
-@pytest.mark.parametrize("value", [0, 100, 65535])
-def test_constant_alpha_stays_what_it_is(value):
-    image = pixels(12, 12, 4, dtype=np.uint16)
-    image[..., 3] = value
-    upscaled = Upscaler(build("esc-nano", 2), device="cpu")(image)
-    assert set(np.unique(upscaled[..., 3])) == {value}
-
-
 def test_tiles_are_seamless():
     """With the dynamic kernels at work, 20 tiles differ from the whole by less than a step of 8 bits."""
     network = build("esc-nano", 2)
@@ -203,66 +130,6 @@ def test_extreme_sizes(size):
     )
 
 
-@pytest.mark.parametrize(
-    "error",
-    [
-        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
-        RuntimeError(
-            "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."
-        ),
-        RuntimeError("MPS backend out of memory (MPS allocated: 9 GB)"),
-        MemoryError(),
-    ],
-)
-def test_short_of_memory_the_tiles_become_smaller(error):
-    network = ShortOfMemory(error, largest=200)
-    image = image_tensor(3, 400, 10, dtype=torch.uint8)
-    upscaled = Upscaler(network, device="cpu", tile=1000)(image)
-    assert network.seen[0] == (400, 10)
-    assert max(size[0] for size in network.seen[1:]) <= 200
-    assert torch.equal(upscaled, Upscaler(Bicubic(), device="cpu")(image))
-
-
-def test_no_memory_at_all_is_reported():
-    network = ShortOfMemory(MemoryError(), largest=0)
-    with pytest.raises(InputError, match="not even in tiles of 160 pixels"):
-        Upscaler(network, device="cpu", tile=300)(image_tensor(3, 300, 300, dtype=torch.uint8))
-
-
-def test_other_errors_are_not_taken_for_a_lack_of_memory():
-    with pytest.raises(RuntimeError, match="a fault"):
-        Upscaler(ShortOfMemory(RuntimeError("a fault"), largest=0), device="cpu")(pixels(9, 9))
-
-
-@pytest.mark.parametrize(
-    ("size", "memory", "largest"), [(500, 2**24, 160), (500, 2**34, 500), (9, 2**24, 500)]
-)
-def test_tiles_follow_the_free_memory(monkeypatch, size, memory, largest):
-    network, shown = Bicubic(), []
-    network.register_forward_pre_hook(lambda module, args: shown.append(max(args[0].shape[2:])))
-    monkeypatch.setattr("convattn.inference.memory_budget.free_memory", lambda device: memory)
-    Upscaler(network, device="cpu")(pixels(size, 500, 3))
-    assert max(shown) == largest
-
-
-def test_half_precision_that_overflows_is_computed_again():
-    class Overflowing(Bicubic):
-        def forward(self, x):
-            upscaled = super().forward(x)
-            return upscaled / 0 if torch.is_autocast_enabled("cpu") else upscaled
-
-    image = pixels(9, 9, 3)
-    halves, singles = (Upscaler(n, device="cpu", precision="bf16") for n in (Overflowing(), Bicubic()))
-    assert np.array_equal(halves(image), singles(image))
-
-
-@pytest.mark.parametrize("precision", ["bf16", "fp16"])
-def test_half_precision_is_close(precision):
-    network, image = build("esc-nano", 2), image_tensor(3, 24, 24, dtype=torch.float32)
-    exact = Upscaler(network, device="cpu", precision="fp32")(image)
-    assert (Upscaler(network, device="cpu", precision=precision)(image) - exact).abs().max() < 0.02
-
-
 def test_progress_runs_from_nothing_to_one():
     parts = []
     Upscaler(Bicubic(), device="cpu", tile=64)(pixels(200, 200, 4), progress=parts.append)
@@ -275,12 +142,6 @@ def test_results_may_take_part_in_training():
     weight = torch.ones(1, requires_grad=True)
     (Upscaler(Bicubic(), device="cpu")(torch.rand(3, 4, 4)) * weight).sum().backward()
     assert weight.grad is not None
-
-
-def test_networks_of_arbitrary_scale():
-    assert Upscaler(ArbitraryScale(), scale=3, device="cpu")(pixels(4, 5, 3)).shape == (12, 15, 3)
-    with pytest.raises(InputError, match="scale=2"):
-        Upscaler(ArbitraryScale(), device="cpu")
 
 
 @pytest.mark.parametrize(
@@ -326,25 +187,6 @@ def test_the_package_offers_it():
         _ = convattn.nothing
 
 
-def test_free_memory_heeds_the_container(monkeypatch, tmp_path):
-    (tmp_path / "memory.max").write_text("5000\n")
-    (tmp_path / "memory.current").write_text("2000\n")
-    monkeypatch.setattr(devices, "_CONTAINER", tmp_path)
-    assert devices.free_memory(torch.device("cpu")) == 3000
-    (tmp_path / "memory.max").write_text("max\n")
-    assert devices.free_memory(torch.device("cpu")) > 10**6
-
-
-@pytest.mark.parametrize("scale", [2, 2.0, "2", np.float32(2), np.int64(2), (2, "2"), np.array([2, 2])])
-def test_scales_of_every_type(scale):
-    assert Upscaler(Bicubic(), scale, device="cpu")(pixels(4, 5, 3)).shape == (8, 10, 3)
-
-
-def test_the_default_scale_is_two():
-    assert Upscaler(device="cpu")(pixels(4, 5, 3)).shape == (8, 10, 3)
-    assert Upscaler("esc-nano", device="cpu")(pixels(4, 5, 3)).shape == (8, 10, 3)
-
-
 def test_lists_of_images():
     upscale, fractions = Upscaler(Bicubic(), device="cpu"), []
     images = [pixels(4, 5, 3), torch.rand(1, 6, 7)]
@@ -353,28 +195,6 @@ def test_lists_of_images():
     assert torch.equal(second, upscale(images[1]))
     assert fractions == sorted(fractions)
     assert fractions[-1] == 1
-
-
-@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
-def test_a_smaller_scale_resizes_the_result(dtype):
-    image = pixels(12, 10, 4, dtype=np.uint16)
-    image = image / 65535 if dtype == np.float32 else (image >> (8 if dtype == np.uint8 else 0))
-    image = image.astype(dtype)
-    large = torch.from_numpy(Upscaler(Bicubic(4), device="cpu")(image)).movedim(-1, 0)
-    expected = resize_bicubic(large.double(), size=(24, 20)).movedim(0, -1)
-    result = Upscaler(Bicubic(4), 2, device="cpu")(image)
-    assert (result.shape, result.dtype) == ((24, 20, 4), dtype)
-    largest = {np.uint8: 255, np.uint16: 65535, np.float32: 1}[dtype]
-    expected = expected.clamp(0, largest).numpy()
-    assert np.abs(result - expected).max() <= (1 if largest > 1 else 1e-6)
-    assert Upscaler(Bicubic(4), size=(None, 25), device="cpu")(image).shape == (30, 25, 4)
-
-
-def test_a_named_model_of_a_larger_scale_is_used():
-    upscale = Upscaler("esc-nano-real", 2, device="cpu")
-    assert upscale.scale == 4
-    assert upscale(pixels(6, 5, 3)).shape == (12, 10, 3)
-    assert Upscaler("esc-nano", 2.5, device="cpu").scale == 3
 
 
 def test_an_upscaler_can_be_pickled():
@@ -389,28 +209,3 @@ def test_threads_share_an_upscaler():
     with ThreadPoolExecutor(4) as threads:
         for result, right in zip(threads.map(upscale, images), expected, strict=True):
             assert np.array_equal(result, right)
-
-
-def test_the_self_ensemble_commutes_with_flips_and_rotations():
-    upscale, image = Upscaler("esc-nano", 2, device="cpu", self_ensemble=True), pixels(12, 9, 4)
-    result = upscale(image).astype(int)
-    assert np.abs(upscale(np.rot90(image)) - np.rot90(result)).max() <= 1
-    assert np.abs(upscale(image[::-1]) - result[::-1]).max() <= 1
-    assert not np.array_equal(result, Upscaler("esc-nano", 2, device="cpu")(image))
-
-
-def test_the_self_ensemble_is_the_mean_of_eight():
-    network, image = build("esc-nano", 2), torch.rand(3, 6, 8)
-    upscale = Upscaler(network, device="cpu")
-    results = []
-    for turns in range(4):
-        turned = image.rot90(turns, (1, 2))
-        results.append(upscale(turned).rot90(-turns, (1, 2)))
-        results.append(upscale(turned.flip(2)).flip(2).rot90(-turns, (1, 2)))
-    expected = torch.stack(results).mean(0)
-    torch.testing.assert_close(Upscaler(network, device="cpu", self_ensemble=True)(image), expected)
-
-
-def test_the_self_ensemble_with_a_scale_for_each_side():
-    image = pixels(6, 8, 3)
-    assert Upscaler("esc-nano-lte", (1.5, 3), device="cpu", self_ensemble=True)(image).shape == (9, 24, 3)

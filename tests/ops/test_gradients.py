@@ -1,6 +1,6 @@
 """Gradients by compiled kernels against float64 references."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -122,14 +122,6 @@ def assert_equal(operator: Operator, args: list[Tensor], tolerance: float = 1e-5
 @given(data=st.data())
 def test_gradients_of_any_shape(kind: str, data: st.DataObject) -> None:
     assert_equal(*data.draw(cases(kind)))
-
-
-@pytest.fixture(params=["sse2", "avx2", "avx512", "avx512_bf16", "vector128"])
-def instruction_set(request: pytest.FixtureRequest) -> Iterator[str]:
-    if not library.convattn_use_instruction_set(request.param.encode()):
-        pytest.skip(f"this processor has no {request.param}")
-    yield request.param
-    library.convattn_use_instruction_set(None)
 
 
 def example(kind: str, *, small: bool = False) -> Case:
