@@ -22,16 +22,14 @@ def run_workers(cores: int, folder: str, output: str) -> None:
     """Print the images a second of so many workers, after each of them has worked once."""
     import ray
 
-    from convattn.cluster import Settings, Summary, upscale_on_cluster
+    from convattn.cluster import Settings, upscale_on_cluster
 
     os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 (as the driver's, so that both share the cores fairly)
     ray.init(num_cpus=cores, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     times: list[float] = []
 
-    def note(summary: Summary) -> None:
-        times.append(time.perf_counter())
-
-    upscale_on_cluster([folder], output, Settings(scale=2, device="cpu"), progress=note)
+    settings = Settings(scale=2, device="cpu")
+    upscale_on_cluster([folder], output, settings, progress=lambda _: times.append(time.perf_counter()))
     print((len(times) - 1 - 2 * cores) / (times[-1] - times[2 * cores]))
 
 

@@ -40,7 +40,4 @@ def test_constant_rate_factor_decides_the_size(tmp_path):
 def test_progress_counts_every_frame(tmp_path):
     clip, seen = make_video(tmp_path / "clip.mp4"), []
     upscale_video(clip, tmp_path / "big.mp4", double, progress=seen.append)
-    assert [step.done for step in seen] == list(range(1, 21))
-    assert {step.total for step in seen} == {20}
-    assert seen[-1].seconds_left == 0
-    assert seen[-1].per_second > 0
+    assert seen == [frame / 20 for frame in range(1, 21)]

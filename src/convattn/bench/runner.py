@@ -13,6 +13,7 @@ from convattn.bench.memory import peak
 from convattn.bench.spec import Candidate, Case, Setting
 from convattn.bench.timing import ratio, time_in_turns
 from convattn.bench.variants import VARIANTS
+from convattn.progress import Progress, ignore, share
 
 __all__ = ["Measurement", "count", "measure"]
 
@@ -66,9 +67,7 @@ class Measurement:
         return (first.memory / first.candidate.pixels) / (self.memory / self.candidate.pixels)
 
 
-def measure(
-    case: Case, setting: Setting, rounds: int, report: Callable[[str], None] = lambda step: None
-) -> list[Measurement]:
+def measure(case: Case, setting: Setting, rounds: int, progress: Progress = ignore) -> list[Measurement]:
     """Measure the candidates of a case in turns.
 
     A candidate that fails is reported with its reason; the others are measured nevertheless.
@@ -77,13 +76,13 @@ def measure(
         case: What is compared.
         setting: Where and how.
         rounds: How often each candidate is timed.
-        report: Receives a line on the current step.
+        progress: Called now and then with the fraction that is done: half of it is preparation.
     """
     runs: dict[str, Callable[[], None]] = {}
     peaks: dict[str, int | None] = {}
     failures: dict[str, str] = {}
-    for candidate in case.candidates:
-        report(f"{case.title}: memory of {candidate.name}")
+    preparing, timing = share(progress, 0, 2), share(progress, 1, 2)
+    for number, candidate in enumerate(case.candidates, 1):
         try:
             # A process of its own comes first: a candidate that needs too much memory ends only that one.
             peaks[candidate.name] = peak(candidate, setting)
@@ -92,9 +91,9 @@ def measure(
             runs[candidate.name] = run
         except Exception as error:
             failures[candidate.name] = (str(error).strip() or type(error).__name__).splitlines()[0]
-    report(f"{case.title}: {rounds} rounds of {len(runs)}")
+        preparing(number / len(case.candidates))
     clock = time.process_time if setting.by_processor else time.perf_counter
-    seconds = time_in_turns(runs, rounds, warm_up=0, clock=clock)
+    seconds = time_in_turns(runs, rounds, warm_up=0, clock=clock, progress=timing)
     return [
         Measurement(
             candidate,

@@ -5,6 +5,8 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from convattn.progress import Progress, ignore
+
 __all__ = ["ratio", "time_in_turns"]
 
 
@@ -14,6 +16,7 @@ def time_in_turns(
     *,
     warm_up: int = 1,
     clock: Callable[[], float] = time.perf_counter,
+    progress: Progress = ignore,
 ) -> dict[str, np.ndarray]:
     """Time each function once a round, so that other load on the machine affects all alike.
 
@@ -22,6 +25,7 @@ def time_in_turns(
         rounds: How often each is timed.
         warm_up: Rounds before these that are not counted.
         clock: Returns seconds.
+        progress: Called after each round with the fraction that is done.
 
     Returns:
         Name to the seconds of each round.
@@ -32,6 +36,7 @@ def time_in_turns(
             start = clock()
             run()
             seconds[name][round_] = clock() - start
+        progress((round_ + 1) / (warm_up + rounds))
     return {name: values[warm_up:] for name, values in seconds.items()}
 
 

@@ -24,6 +24,7 @@ from filelock import FileLock, Timeout
 
 from convattn.errors import InputError
 from convattn.files import replacing
+from convattn.progress import Progress, ignore
 
 __all__ = ["cache_dir", "cached", "fetch"]
 
@@ -38,9 +39,6 @@ _PAUSE = 0.5
 
 _CHUNK = 2**18
 _GITHUB = "https://github.com"
-
-Report = Callable[[int, int | None], None]
-"""Receives the number of bytes that are there, and that of the whole file if known."""
 
 
 def cache_dir() -> Path:
@@ -178,11 +176,11 @@ def _mirrored(url: str) -> str:
 def _download(url: str, part: Path) -> None:
     """Append to a partial file until it is complete, reconnecting as long as bytes arrive."""
     failures = 0
-    with _progress(url) as report:
+    with _bar(url) as progress:
         while True:
             before = part.stat().st_size if part.is_file() else 0
             try:
-                _receive(url, part, before, report)
+                _receive(url, part, before, progress)
                 return
             except HTTPError as error:
                 if error.code == 416:  # the partial file is larger than the file
@@ -199,7 +197,7 @@ def _download(url: str, part: Path) -> None:
             time.sleep(_PAUSE * 2 ** (failures - 1))
 
 
-def _receive(url: str, part: Path, start: int, report: Report) -> None:
+def _receive(url: str, part: Path, start: int, progress: Progress) -> None:
     """Receive a file, or what is missing of it, in one connection."""
     from convattn import __version__
 
@@ -214,7 +212,8 @@ def _receive(url: str, part: Path, start: int, report: Report) -> None:
         for chunk in _chunks(response):
             _append(part, chunk, new=done == 0)
             done += len(chunk)
-            report(done, total)
+            if total:
+                progress(done / total)
     if total is not None and done < total:
         raise ConnectionError(f"the connection ended after {done} of {total} bytes")
 
@@ -258,18 +257,17 @@ def _say(message: str) -> None:
 
 
 @contextmanager
-def _progress(url: str) -> Iterator[Report]:
+def _bar(url: str) -> Iterator[Progress]:
     """Show a download on the terminal: as a bar, or as one line where stderr is not a terminal."""
     parts = urlsplit(url)
     title = f"Downloading {PurePosixPath(parts.path).name} from {parts.hostname}"
     if not sys.stderr.isatty():
         _say(title)
-        yield lambda done, total: None
+        yield ignore
         return
     from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+    from rich.progress import Progress as Bar
 
-    columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn()
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(title, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+    with Bar(console=Console(stderr=True)) as bar:
+        task = bar.add_task(title, total=1)
+        yield lambda fraction: bar.update(task, completed=fraction)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -18,6 +19,8 @@ from convattn.cli.options import Device, Precisions, with_groups
 from convattn.errors import InputError
 
 if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
     from convattn.bench.spec import Case, Setting
 
 __all__ = ["bench"]
@@ -121,6 +124,7 @@ def bench(
     Memory is the peak of a forward pass or step without weights and input, on a CPU in a process of its own.
     """
     from rich.console import Console
+    from rich.progress import Progress
 
     from convattn.bench import runner
     from convattn.bench.report import Row, describe, rows, tables, write_csv, write_plot
@@ -135,9 +139,11 @@ def bench(
     with ExitStack() as stack:
         csv, plot = (path and stack.enter_context(replacing(path)) for path in (files.csv, files.plot))
         measured: list[Row] = []
-        with messages.status("") as status:
+        with Progress(console=messages, disable=not messages.is_terminal) as bar:
             for case in cases:
-                measured.extend(rows(case, runner.measure(case, setting, rounds, status.update)))
+                task = bar.add_task(case.title, total=1)
+                results = runner.measure(case, setting, rounds, partial(_advance, bar, task))
+                measured.extend(rows(case, results))
         for table in tables(measured):
             console.print(table)
         console.print(f"{about}\n{command}", highlight=False, soft_wrap=True)
@@ -145,6 +151,10 @@ def bench(
             write_csv(measured, csv, environment=about, command=command)
         if plot:
             write_plot(measured, plot, f"{about}\n{command}")
+
+
+def _advance(bar: "Progress", task: "TaskID", fraction: float) -> None:
+    bar.update(task, completed=fraction)
 
 
 def _size(text: str | None) -> tuple[int, int] | None:

@@ -34,19 +34,17 @@ def upscale_on_cluster(
         raise InputError("Give the output folder of a cluster with -o; all machines must reach it.")
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-    from convattn.cluster import Settings
-    from convattn.cluster import upscale_on_cluster as run
+    from convattn.cluster import ClusterJob, Settings
 
     columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task("Starting workers")
 
-        def show(summary: "Summary") -> None:
-            bar.update(task, description=_progress(summary, bar.tasks[0].elapsed or 0))
-
-        options = dict(address=address, format=output_format, progress=show)
         try:
-            summary = run(inputs, output, Settings(**settings), **options)  # type: ignore[arg-type]
+            job = ClusterJob(inputs, output, Settings(**settings), address=address, format=output_format)
+            summary = job.run(
+                lambda _: bar.update(task, description=_progress(job.summary, bar.tasks[0].elapsed or 0))
+            )
         except KeyboardInterrupt:
             raise InputError(
                 "Interrupted; what is finished is kept. The same command with --existing skip resumes."

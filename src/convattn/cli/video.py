@@ -1,6 +1,7 @@
 """What ``convattn upscale`` does with videos and animations."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ if TYPE_CHECKING:
     from convattn.errors import InputError
     from convattn.inference.results import Job
     from convattn.inference.upscaler import Upscaler
+    from convattn.progress import Progress
 
 __all__ = ["upscale_videos"]
 
@@ -39,8 +41,8 @@ def upscale_videos(
     errors = []
     for job in jobs:
         try:
-            with _bar(console) as show:
-                _upscale(upscaler, job.source, job.target, existing, console, show, **options)
+            with _bar(console) as progress:
+                _upscale(upscaler, job.source, job.target, existing, console, progress, **options)
         except InputError as error:
             errors.append(error)
         except KeyboardInterrupt:
@@ -50,26 +52,14 @@ def upscale_videos(
     return errors
 
 
-def _bar(console: "Console") -> Any:
-    """Return a progress bar as a context, in which it gives a function that advances it."""
-    from contextlib import contextmanager
+@contextmanager
+def _bar(console: "Console") -> "Iterator[Progress]":
+    """Show a progress bar, which what this yields advances."""
+    from rich.progress import Progress as Bar
 
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[speed]}"),
-    )
-
-    @contextmanager
-    def shown() -> Any:
-        with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-            task = bar.add_task("Upscaling", total=None, speed="")
-            yield lambda done, total, speed="": bar.update(task, completed=done, total=total, speed=speed)
-
-    return shown()
+    with Bar(console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task("Upscaling", total=1)
+        yield lambda fraction: bar.update(task, completed=fraction)
 
 
 def _upscale(
@@ -78,7 +68,7 @@ def _upscale(
     target: Path,
     existing: str,
     console: "Console",
-    show: Callable[..., None],
+    progress: "Progress",
     *,
     label: str,
     codec: str | None,
@@ -92,16 +82,11 @@ def _upscale(
     from convattn.errors import InputError
     from convattn.inference.results import is_wanted
     from convattn.inference.video_jobs import becomes_animation
-    from convattn.video import Progress, upscale_video
+    from convattn.video import upscale_video
     from convattn.video.animation import upscale_animation
     from convattn.video.frames import upscale_to_frames
 
-    def progress(now: Progress) -> None:
-        hours, rest = divmod(round(now.seconds_left), 3600)
-        left = f"{hours}:{rest // 60:02}:{rest % 60:02} left"
-        show(now.done, now.total, f"{now.per_second:.2f} frames/s, {left}")
-
-    common: dict[str, Any] = {"batch_size": batch_size, "device": upscaler.device}
+    common: dict[str, Any] = dict(batch_size=batch_size, device=upscaler.device, progress=progress)
     if target.is_dir() or not target.suffix:
         rate = upscale_to_frames(
             source,
@@ -111,7 +96,6 @@ def _upscale(
             quality=quality,
             existing=existing,
             label=label,
-            progress=progress,
             **common,
         )
         console.print(f"{source} has {float(rate):.8g} frames per second.", soft_wrap=True)
@@ -121,9 +105,7 @@ def _upscale(
     if not is_wanted(target, existing):
         return
     if becomes_animation(source, target):
-        upscale_animation(source, target, upscaler, quality=quality, progress=show, **common)
+        upscale_animation(source, target, upscaler, quality=quality, **common)
         return
     target.parent.mkdir(parents=True, exist_ok=True)
-    upscale_video(
-        source, target, upscaler, codec=codec, crf=crf, fps=fps, label=label, progress=progress, **common
-    )
+    upscale_video(source, target, upscaler, codec=codec, crf=crf, fps=fps, label=label, **common)

@@ -1,7 +1,7 @@
 """Images and videos upscaled by a pool of workers."""
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -12,8 +12,9 @@ from convattn.cluster.storage import Address
 from convattn.cluster.worker import Worker
 from convattn.errors import InputError
 from convattn.inference.results import Job, check_existing
+from convattn.progress import Progress, ignore
 
-__all__ = ["Failure", "Summary", "upscale_on_cluster"]
+__all__ = ["ClusterJob", "Failure", "Summary", "upscale_on_cluster"]
 
 
 class Failure(NamedTuple):
@@ -52,7 +53,7 @@ def upscale_on_cluster(
     *,
     address: str = "auto",
     format: str | None = None,
-    progress: Callable[[Summary], None] = lambda summary: None,
+    progress: Progress = ignore,
 ) -> Summary:
     """Upscale images and videos with all machines of a Ray cluster.
 
@@ -66,7 +67,7 @@ def upscale_on_cluster(
         settings: How to upscale.
         address: As :func:`convattn.cluster.pool.connect` takes it.
         format: As :func:`convattn.cluster.finding.find_jobs` takes it.
-        progress: Called with the summary after each image and each segment.
+        progress: Called after each image and each segment with the fraction of the files found so far.
 
     Returns:
         What was done and what failed.
@@ -74,41 +75,61 @@ def upscale_on_cluster(
     Raises:
         InputError: The settings are wrong, there is no cluster at the address, or nothing was found.
     """
-    check_existing(settings.existing)
-    settings.upscaler()  # a wrong setting fails here, not a thousand times
-    jobs = find_jobs(inputs, output, format)
-    first = next(jobs, None)
-    if not first:
-        raise InputError(f"There is no image or video in {', '.join(inputs)}.")
-    connect(address)
-    upscaling = _Upscaling(Pool(Worker, settings, device=settings.device))
-    return upscaling.run(itertools.chain([first], jobs), progress)
+    return ClusterJob(inputs, output, settings, address=address, format=format).run(progress)
 
 
-class _Upscaling:
-    """Which task follows which: the segments of a video its plan, its end the last segment."""
+class ClusterJob:
+    """What :func:`upscale_on_cluster` does, which takes the same arguments.
 
-    def __init__(self, pool: Pool) -> None:
-        self._pool = pool
-        self._summary = Summary()
+    Attributes:
+        summary: How far the job is.
+
+    Raises:
+        InputError: As there.
+    """
+
+    def __init__(
+        self,
+        inputs: Sequence[str],
+        output: str,
+        settings: Settings,
+        *,
+        address: str = "auto",
+        format: str | None = None,
+    ) -> None:
+        check_existing(settings.existing)
+        settings.upscaler()  # a wrong setting fails here, not a thousand times
+        jobs = find_jobs(inputs, output, format)
+        first = next(jobs, None)
+        if not first:
+            raise InputError(f"There is no image or video in {', '.join(inputs)}.")
+        connect(address)
+        self.summary = Summary()
+        self._jobs = itertools.chain([first], jobs)
+        self._pool = Pool(Worker, settings, device=settings.device)
         self._segments_left: dict[Job[Address], int] = {}
 
-    def run(self, jobs: Iterator[Job[Address]], progress: Callable[[Summary], None]) -> Summary:
-        """Do all jobs."""
+    def run(self, progress: Progress = ignore) -> Summary:
+        """Upscale everything.
+
+        Args:
+            progress: Called after each image and each segment with the fraction of the files found so far.
+        """
         try:
-            for task, outcome in self._pool.run(self._first_tasks(jobs)):
+            for task, outcome in self._pool.run(self._first_tasks()):
                 self._follow(task, outcome)
-                progress(self._summary)
+                progress(1 - self.summary.left / self.summary.found)
         finally:
             self._pool.close()
-        return self._summary
+        return self.summary
 
-    def _first_tasks(self, jobs: Iterator[Job[Address]]) -> Iterator[Task]:
-        for job in jobs:
-            self._summary.found += 1
+    def _first_tasks(self) -> Iterator[Task]:
+        for job in self._jobs:
+            self.summary.found += 1
             yield Task("plan_video" if is_video(job.source.place) else "upscale_image", (job,))
 
     def _follow(self, task: Task, outcome: Outcome) -> None:
+        """Queue what comes next: after the plan of a video its segments, after the last segment its end."""
         job = task.arguments[0]
         if outcome.error is not None and task.method != "upscale_segment":
             self._fail(job, outcome.error)
@@ -119,7 +140,7 @@ class _Upscaling:
         elif task.method == "upscale_segment":
             self._count_segment(job, outcome)
         else:
-            self._summary.done += 1
+            self.summary.done += 1
 
     def _count_segment(self, job: Job[Address], outcome: Outcome) -> None:
         if job not in self._segments_left:  # another segment failed
@@ -129,7 +150,7 @@ class _Upscaling:
             self._drop_segments(job)
             self._fail(job, outcome.error)
             return
-        self._summary.segments += outcome.value
+        self.summary.segments += outcome.value
         self._segments_left[job] -= 1
         if not outcome.value:  # the video cannot be cut, and is upscaled from its start to its end
             self._segments_left[job] -= self._drop_segments(job)
@@ -149,4 +170,4 @@ class _Upscaling:
 
     def _fail(self, job: Job[Address], reason: str) -> None:
         source = str(job.source)
-        self._summary.failures.append(Failure(source, reason if source in reason else f"{source}: {reason}"))
+        self.summary.failures.append(Failure(source, reason if source in reason else f"{source}: {reason}"))

@@ -4,7 +4,7 @@ import logging
 import time
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import lru_cache
@@ -22,6 +22,7 @@ from convattn.errors import InputError
 from convattn.images.io import Image, check_size, read_image, write_image
 from convattn.inference.devices import empty_cache, is_out_of_memory
 from convattn.inference.upscaler import FAITHFUL, Upscaler
+from convattn.progress import Progress
 from convattn.serve.kinds import OTHER, Kind
 from convattn.serve.measure import Measure, check, measure
 from convattn.serve.messages import (
@@ -30,7 +31,7 @@ from convattn.serve.messages import (
     Measured,
     Message,
     ModelInfo,
-    Progress,
+    Progressed,
     Ready,
     Setup,
     Task,
@@ -160,7 +161,7 @@ class Computer:
                 upscaler,
                 batch_size=_VIDEO_BATCH,
                 device=upscaler.device,
-                progress=lambda now: report(now.done / max(now.total, 1)),
+                progress=report,
             )
         else:
             from convattn.video.animation import upscale_animation
@@ -172,7 +173,7 @@ class Computer:
                 quality=task.options.quality,
                 batch_size=_VIDEO_BATCH,
                 device=upscaler.device,
-                progress=lambda done, total: report(done / max(total, 1)),
+                progress=report,
             )
         self._send(Finished(task.id, target, time.monotonic() - start))
 
@@ -182,7 +183,7 @@ class Computer:
             if [self._connection.recv()] == self._current:
                 raise CancelledError
 
-    def _reporter(self, tasks: list[Task]) -> Callable[[float], None]:
+    def _reporter(self, tasks: list[Task]) -> Progress:
         """What reports progress now and then."""
 
         def report(part: float) -> None:
@@ -190,7 +191,7 @@ class Computer:
             if time.monotonic() - self._last_report >= _SECONDS_BETWEEN_REPORTS:
                 self._last_report = time.monotonic()
                 for task in tasks:
-                    self._send(Progress(task.id, part))
+                    self._send(Progressed(task.id, part))
 
         return report
 
@@ -226,7 +227,7 @@ def _target(task: Task, is_moving: bool = False) -> Path:
     return task.source.with_name(f"result{suffix}")
 
 
-def _upscaled(images: list[Image], upscaler: Upscaler, report: Callable[[float], None]) -> list[Image]:
+def _upscaled(images: list[Image], upscaler: Upscaler, report: Progress) -> list[Image]:
     """Upscale images of equal shape, several of them as one batch."""
     if len(images) == 1:
         return [upscaler(images[0], progress=report)]

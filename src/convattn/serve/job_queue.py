@@ -10,7 +10,7 @@ from pathlib import Path
 
 from convattn.serve.jobs import Job, JobStatus, Signal, State
 from convattn.serve.kinds import Kind
-from convattn.serve.messages import Failed, Finished, Measured, Message, Progress
+from convattn.serve.messages import Failed, Finished, Measured, Message, Progressed
 from convattn.serve.metrics import Metrics
 from convattn.serve.options import Options
 from convattn.serve.problems import Problem, RejectedError
@@ -174,7 +174,7 @@ class JobQueue:
         if isinstance(message, Measured):
             job.size, job.result_size, job.frames = message.size, message.result_size, message.frames
             self._notify(job)
-        elif isinstance(message, Progress):
+        elif isinstance(message, Progressed):
             job.part = message.part
             self._notify(job)
         elif isinstance(message, Finished):

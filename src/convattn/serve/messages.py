@@ -7,7 +7,7 @@ from convattn.serve.options import Options
 from convattn.serve.problems import Problem
 from convattn.serve.settings import Limits
 
-__all__ = ["Failed", "Finished", "Measured", "Message", "ModelInfo", "Progress", "Ready", "Setup", "Task"]
+__all__ = ["Failed", "Finished", "Measured", "Message", "ModelInfo", "Progressed", "Ready", "Setup", "Task"]
 
 
 class Setup(NamedTuple):
@@ -74,7 +74,7 @@ class Measured(NamedTuple):
     frames: int
 
 
-class Progress(NamedTuple):
+class Progressed(NamedTuple):
     """A part of a task is done, 0 to 1."""
 
     id: str

@@ -5,7 +5,6 @@ that an interrupted run resumes where it stopped; the segments become the video 
 """
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -17,10 +16,11 @@ try:
 except ImportError as error:
     raise InputError("Video needs PyAV; run: pip install 'convattn[video]'.") from error
 
+from convattn.progress import Progress, ignore
 from convattn.video.job import VideoJob
-from convattn.video.stages import Progress, Upscale
+from convattn.video.stages import Upscale
 
-__all__ = ["Progress", "Upscale", "VideoJob", "upscale_video"]
+__all__ = ["Upscale", "VideoJob", "upscale_video"]
 
 
 def upscale_video(
@@ -34,7 +34,7 @@ def upscale_video(
     batch_size: int = 4,
     device: torch.device | str = "cpu",
     label: str = "",
-    progress: Callable[[Progress], None] | None = None,
+    progress: Progress = ignore,
 ) -> None:
     """Upscale a video, or make one of an animation or a folder of frames.
 
@@ -54,7 +54,7 @@ def upscale_video(
         batch_size: Frames that are upscaled at once.
         device: Where ``upscale`` expects its frames.
         label: Names the model and its settings; segments of another label are encoded again.
-        progress: Called after each frame.
+        progress: Called after each frame with the fraction that is done, up to 1.
 
     Raises:
         InputError: The source is not a video, is damaged or cut off, there is no such codec, the target's

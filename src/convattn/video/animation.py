@@ -20,6 +20,7 @@ from convattn.files import remove_litter, replacing
 from convattn.images.alpha import fill_transparent, limit_to_neighbors
 from convattn.images.pixel_range import from_unit
 from convattn.inference.video_jobs import ANIMATIONS
+from convattn.progress import Progress, ignore
 from convattn.video.source import Frame, ImageSource, identity_of
 
 __all__ = ["Animation", "AnimationFile", "read_animation", "upscale_animation", "write_animation"]
@@ -175,7 +176,7 @@ def upscale_animation(
     quality: int = 95,
     batch_size: int = 4,
     device: torch.device | str = "cpu",
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress = ignore,
 ) -> None:
     """Upscale an animation with its transparency, delays, loops and color profile.
 
@@ -186,7 +187,7 @@ def upscale_animation(
         quality: Of WebP and AVIF.
         batch_size: Frames that are upscaled at once.
         device: Where ``upscale`` expects its frames.
-        progress: Called with the number of finished frames and of all.
+        progress: Called now and then with the fraction that is done, up to 1.
 
     Raises:
         InputError: The source cannot be read or the target cannot be written.
@@ -201,8 +202,7 @@ def upscale_animation(
             frames = torch.from_numpy(animation.frames[first : first + batch_size]).to(device)
             rgba = _upscale_rgba(frames.permute(0, 3, 1, 2) / 255, upscale)
             large.append(from_unit(rgba, torch.uint8).permute(0, 2, 3, 1).cpu().numpy())
-            if progress:
-                progress(min(first + batch_size, len(animation.frames)), len(animation.frames))
+            progress(min((first + batch_size) / len(animation.frames), 1))
     write_animation(replace(animation, frames=np.concatenate(large)), target, quality=quality)
 
 

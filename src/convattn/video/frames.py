@@ -2,7 +2,7 @@
 
 import os
 import warnings
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import closing
 from fractions import Fraction
 from pathlib import Path
@@ -16,10 +16,11 @@ from convattn.errors import InputError
 from convattn.files import remove_litter
 from convattn.images.io import Image, format_of, write_image
 from convattn.images.io.metadata import CICP
+from convattn.progress import Progress, ignore
 from convattn.video.hdr import HLG, PQ
 from convattn.video.read import VideoFile
 from convattn.video.source import Frame
-from convattn.video.stages import Progress, Upscale, upscale_frames, with_progress
+from convattn.video.stages import Upscale, upscale_frames, with_progress
 from convattn.video.timestamps import FILE_NAME, write_timestamps
 from convattn.video.yuv import Encoding
 
@@ -39,7 +40,7 @@ def upscale_to_frames(
     batch_size: int = 4,
     device: torch.device | str = "cpu",
     label: str = "",
-    progress: Callable[[Progress], None] | None = None,
+    progress: Progress = ignore,
 ) -> Fraction:
     """Upscale a video into images 000001.png, 000002.png and so on.
 
@@ -58,7 +59,7 @@ def upscale_to_frames(
         batch_size: Frames that are upscaled at once.
         device: Where ``upscale`` expects its frames.
         label: Names the model and its settings; only a run of the same label is resumed.
-        progress: Called after each frame.
+        progress: Called after each frame with the fraction that is done, up to 1.
 
     Returns:
         Frames per second, on average, which the images themselves do not say.

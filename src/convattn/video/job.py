@@ -2,7 +2,7 @@
 
 import itertools
 import warnings
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,14 @@ from torch import Tensor
 from convattn.errors import InputError
 from convattn.files import remove_litter, replacing
 from convattn.inference.video_jobs import ANIMATIONS
+from convattn.progress import Progress, ignore
 from convattn.video.animation import AnimationFile
 from convattn.video.frame_folder import FrameFolder
 from convattn.video.read import VideoFile
 from convattn.video.segments import Segments, assemble, check_target
 from convattn.video.settings import choose_settings
 from convattn.video.source import Frame, Source
-from convattn.video.stages import Progress, Upscale, upscale_frames, with_progress
+from convattn.video.stages import Upscale, upscale_frames, with_progress
 
 __all__ = ["VideoJob"]
 
@@ -75,9 +76,15 @@ class VideoJob:
         *,
         batch_size: int,
         device: torch.device | str,
-        progress: Callable[[Progress], None] | None = None,
+        progress: Progress = ignore,
     ) -> None:
         """Upscale what is missing, and put the video together.
+
+        Args:
+            upscale: Upscales the frames.
+            batch_size: Frames that are upscaled at once.
+            device: Where ``upscale`` expects its frames.
+            progress: Called after each frame with the fraction that is done, up to 1.
 
         Raises:
             InputError: The source is damaged, or the target cannot be written.

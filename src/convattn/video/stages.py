@@ -3,38 +3,22 @@
 import itertools
 import queue
 import threading
-import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
+from convattn.progress import Progress
 from convattn.video.source import Frame
 
-__all__ = ["Progress", "Upscale", "batches", "prefetch", "upscale_frames", "with_progress"]
+__all__ = ["Upscale", "batches", "prefetch", "upscale_frames", "with_progress"]
 
 T = TypeVar("T")
 
 Upscale = Callable[[Tensor], Tensor]
 """(N, 3, H, W) in [0, 1] to (N, 3, s·H, s·W)."""
-
-
-class Progress(NamedTuple):
-    """The progress of a video.
-
-    Attributes:
-        done: Frames that are finished, including those of earlier runs.
-        total: Frames of the video.
-        per_second: Frames that this run finishes per second.
-        seconds_left: At this speed.
-    """
-
-    done: int
-    total: int
-    per_second: float
-    seconds_left: float
 
 
 def upscale_frames(
@@ -73,17 +57,13 @@ def upscale_frames(
 
 
 def with_progress(
-    frames: Generator[Frame, None, None], done: int, total: int, progress: Callable[[Progress], None] | None
+    frames: Generator[Frame, None, None], done: int, total: int, progress: Progress
 ) -> Generator[Frame, None, None]:
-    """Yield frames and report the progress after each."""
-    start = time.monotonic()
+    """Yield frames, of which so many are done already, and report the progress after each."""
     with closing(frames):
-        for number, frame in enumerate(frames, 1):
+        for number, frame in enumerate(frames, done + 1):
             yield frame
-            if progress:
-                rate = number / max(time.monotonic() - start, 1e-9)
-                left = max(total - done - number, 0)
-                progress(Progress(done + number, done + number + left, rate, left / rate))
+            progress(min(number / total, 1))
 
 
 def prefetch(items: Generator[T, None, None], depth: int = 2) -> Generator[T, None, None]:

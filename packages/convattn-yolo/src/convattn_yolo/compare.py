@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     import rich.table
 
-    from convattn_yolo.comparison import Budget, Comparison, Progress, SequentialTest, Table
+    from convattn_yolo.comparison import Budget, Comparison, FinishedRun, SequentialTest, Table
 
 __all__ = ["compare"]
 
@@ -115,7 +115,7 @@ def _train(
     device: str | None,
     test: "SequentialTest | None",
     threads: int | None,
-) -> "Iterator[Progress]":
+) -> "Iterator[FinishedRun]":
     """Train what is missing, on this machine or with a cluster."""
     if cluster is None:
         return comparison.train_missing(device, test)

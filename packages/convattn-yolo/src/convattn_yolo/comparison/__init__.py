@@ -2,7 +2,7 @@
 
 from convattn_yolo.comparison.report import write_report
 from convattn_yolo.comparison.statistics import SequentialTest
-from convattn_yolo.comparison.study import Comparison, Progress
+from convattn_yolo.comparison.study import Comparison, FinishedRun
 from convattn_yolo.comparison.summary import Summary, Table, notes, summarize, tables
 from convattn_yolo.comparison.training import Budget, Candidate, Run
 from convattn_yolo.startup import install
@@ -11,7 +11,7 @@ __all__ = [
     "Budget",
     "Candidate",
     "Comparison",
-    "Progress",
+    "FinishedRun",
     "Run",
     "SequentialTest",
     "Summary",

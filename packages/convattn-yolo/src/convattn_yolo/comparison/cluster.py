@@ -7,7 +7,7 @@ import torch
 from convattn.cluster.pool import Pool, Task, connect
 from convattn.errors import InputError
 from convattn_yolo.comparison.statistics import SequentialTest
-from convattn_yolo.comparison.study import Comparison, Progress
+from convattn_yolo.comparison.study import Comparison, FinishedRun
 from convattn_yolo.comparison.training import Candidate
 
 __all__ = ["train_on_cluster"]
@@ -35,7 +35,7 @@ def train_on_cluster(
     device: str | None = None,
     test: SequentialTest | None = None,
     threads: int = 1,
-) -> Iterator[Progress]:
+) -> Iterator[FinishedRun]:
     """Train what is not finished yet, with a worker on each GPU or core of a Ray cluster.
 
     A run whose worker dies is resumed elsewhere from its last epoch, twice. The results are those of one

@@ -36,11 +36,11 @@ from convattn_yolo.comparison.training import (
     write_json,
 )
 
-__all__ = ["Comparison", "Progress"]
+__all__ = ["Comparison", "FinishedRun"]
 
 
 @dataclass(frozen=True)
-class Progress:
+class FinishedRun:
     """The state of a comparison after a run.
 
     Attributes:
@@ -147,7 +147,7 @@ class Comparison:
 
     def train_missing(
         self, device: str | None = None, test: SequentialTest | None = None
-    ) -> Iterator[Progress]:
+    ) -> Iterator[FinishedRun]:
         """Train what is not finished yet, all models with one seed before the next seed.
 
         Args:
@@ -162,11 +162,11 @@ class Comparison:
             self.train_run(candidate, seed, device)
             yield self.progress(candidate, seed, test)
 
-    def progress(self, candidate: Candidate, seed: int, test: SequentialTest | None = None) -> Progress:
+    def progress(self, candidate: Candidate, seed: int, test: SequentialTest | None = None) -> FinishedRun:
         """Return the progress after a run that has just finished."""
         runs, left = self.runs(), [other.name for other, _ in self.missing(test)]
         run = Run.load(self._record(candidate, seed))
-        return Progress(run, len(runs), len(runs) + len(left), _seconds(left, runs))
+        return FinishedRun(run, len(runs), len(runs) + len(left), _seconds(left, runs))
 
     def missing(self, test: SequentialTest | None = None) -> list[tuple[Candidate, int]]:
         """Return model and seed of the runs that are not finished, seed by seed."""
