@@ -2,6 +2,7 @@
 
 import logging
 import os
+import runpy
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -24,33 +25,9 @@ from PIL import Image
 logging.raiseExceptions = False
 
 
-def _repair_torchvision() -> None:
-    """Import a torchvision that was built for another torch, as Lightning and spandrel import it.
-
-    Its own operators cannot be loaded then. Non-maximum suppression is that of convattn-yolo; nothing else of
-    them is used by the tests.
-    """
-    try:
-        import torchvision  # noqa: F401
-    except ImportError:
-        return
-    except RuntimeError:
-        for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
-            del sys.modules[name]
-        from convattn_yolo.torchvision_nms import nms
-
-        _libraries.append(library := torch.library.Library("torchvision", "DEF"))
-        for name in ("nms", "qnms"):
-            library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        library.impl("nms", nms, "CompositeExplicitAutograd")
-        import torchvision.extension as extension
-
-        extension._has_ops = lambda: True
-        extension._assert_has_ops = lambda: None
-
-
-_libraries: list[torch.library.Library] = []  # operators last as long as the library that defines them
-_repair_torchvision()
+ENVIRONMENT = Path(__file__).parent / "tests" / "environment"
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ENVIRONMENT), os.environ.get("PYTHONPATH"))))
+runpy.run_path(str(ENVIRONMENT / "sitecustomize.py"))  # for this process too
 
 settings.register_profile("shared machine", deadline=None)  # checks are about values, never about time
 settings.load_profile("shared machine")

@@ -1,5 +1,7 @@
 """Codecs, segments and the constant rate factor."""
 
+import os
+
 import av
 import numpy as np
 import pytest
@@ -15,6 +17,13 @@ def test_every_codec_keeps_the_times(tmp_path, codec):
     upscale_video(clip, big, double, codec=codec)
     assert shown_at(big) == pytest.approx(shown_at(clip), abs=1e-6)
     assert np.abs(images_of(big)[:, ::2, ::2] - images_of(clip)).mean() < 6
+
+
+def test_av1_is_encoded_silently_and_leaves_the_environment_alone(tmp_path, capfd):
+    environment = dict(os.environ)
+    upscale_video(make_video(tmp_path / "clip.mkv"), tmp_path / "big.mkv", double, codec="av1")
+    assert capfd.readouterr().err == ""
+    assert dict(os.environ) == environment
 
 
 @pytest.mark.parametrize("parts", [1, 3, 7])

@@ -1,6 +1,8 @@
 import subprocess
 import sys
+from pathlib import Path
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -36,6 +38,24 @@ def test_keeps_what_the_definition_keeps(count: int, threshold: float, seed: int
 def test_equal_scores_keep_their_order_and_empty_boxes_stay() -> None:
     boxes = torch.tensor([[0, 0, 1, 1], [0, 0, 1, 1], [5, 5, 5, 5], [5, 5, 5, 5]], dtype=torch.float16)
     assert nms(boxes, torch.ones(4), 0.5).tolist() == [0, 2, 3]
+
+
+@pytest.mark.parametrize(("first", "defined"), [("convattn", "False"), ("ultralytics", "True")])
+def test_a_torchvision_without_operators_is_completed_for_ultralytics_only(
+    first: str, defined: str, tmp_path: Path
+) -> None:
+    (tmp_path / "torchvision").mkdir()
+    (tmp_path / "torchvision/__init__.py").write_text("from torchvision import extension")
+    (tmp_path / "torchvision/extension.py").write_text("_has_ops = lambda: False")
+    code = (
+        f"import sys, types, torch, convattn\nfrom convattn_yolo import startup\nstartup.install()\n"
+        "startup._EXTENSIONS['torchvision.extension'] = startup._extend_torchvision  # as it is outside tests\n"
+        f"sys.modules.setdefault({first!r}, types.ModuleType({first!r}))\n"
+        f"sys.path.insert(0, {str(tmp_path)!r})\nimport torchvision\n"
+        "print(hasattr(torch.ops.torchvision, 'nms'))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == defined
 
 
 def test_torchvision_can_be_imported_after_ultralytics() -> None:

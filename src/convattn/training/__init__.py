@@ -9,6 +9,11 @@ except ImportError as error:
     raise InputError(
         'Training needs further packages; install them with: pip install "convattn[train]".'
     ) from error
+except RuntimeError as error:  # Lightning imports torchvision where there is one
+    raise InputError(
+        f"Lightning, which trains, cannot be imported ({error}); reinstall the torchvision that fits the "
+        "installed torch, or uninstall it."
+    ) from error
 
 from convattn.training.classic import Training
 from convattn.training.run import train

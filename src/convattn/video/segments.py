@@ -19,7 +19,7 @@ from av.video.stream import VideoStream
 from convattn.errors import InputError
 from convattn.files import replacing, short_name
 from convattn.inference.video_jobs import CONTAINERS
-from convattn.video.settings import EncoderSettings, add_video_stream
+from convattn.video.settings import EncoderSettings, add_video_stream, open_encoders
 from convattn.video.source import Frame, Source
 from convattn.video.yuv import with_chroma_as
 
@@ -86,7 +86,9 @@ class Segments:
             stream = None
             for index, frame in enumerate(frames):
                 _, height, width = frame.samples.shape
-                stream = stream or add_video_stream(segment, settings, width, height)
+                if not stream:
+                    stream = add_video_stream(segment, settings, width, height)
+                    open_encoders(segment)
                 segment.mux(stream.encode(_video_frame(frame.samples, settings, index)))
                 times.append((frame.pts, frame.duration))
             if stream:
@@ -181,7 +183,7 @@ def check_target(target: Path, source: Source, settings: EncoderSettings) -> Non
                 "codec, or .mkv."
             ) from None
         source.copy_to(trial)
-        trial.start_encoding()
+        open_encoders(trial)
 
 
 def _decoding_time(packet: Packet) -> Fraction:

@@ -2,6 +2,8 @@
 
 import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -16,14 +18,13 @@ from convattn.video.hdr import HLG, PQ, HdrMetadata, encoder_option
 from convattn.video.source import Source
 from convattn.video.yuv import BT709, BT2020, Encoding
 
-__all__ = ["EncoderSettings", "add_video_stream", "choose_settings"]
+__all__ = ["EncoderSettings", "add_video_stream", "choose_settings", "open_encoders"]
 
 _DEFAULT_CODEC, _DEFAULT_FOR = "h264", {".webm": "vp9"}
 _CRF = {"libx264": (17, 51), "libx265": (19, 51), "libsvtav1": (22, 63), "libvpx-vp9": (22, 63)}
 """Constant rate factors: one whose loss is hard to see, and the largest."""
 
 _QUIET = {"libx265": ("x265-params", "log-level=none")}
-os.environ.setdefault("SVT_LOG", "1")  # nothing but errors from libsvtav1, which has no option for it
 _LARGEST_TIME_BASE = 65535  # MPEG-4's
 _LAMBDA = 118  # FFmpeg's unit of quantiser scales
 _FASTEST = 500  # frames per second that the segments' milliseconds tell apart
@@ -170,3 +171,21 @@ def add_video_stream(
     if aspect:
         context.sample_aspect_ratio = aspect
     return stream
+
+
+def open_encoders(container: OutputContainer) -> None:
+    """Open the encoders of all streams, which report nothing but errors."""
+    with _libsvtav1_is_quiet():
+        container.start_encoding()
+
+
+@contextmanager
+def _libsvtav1_is_quiet() -> Iterator[None]:
+    """Set what libsvtav1, which has no option for it, reads from the environment when it is opened."""
+    before = os.environ.get("SVT_LOG")
+    os.environ.setdefault("SVT_LOG", "1")
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["SVT_LOG"]

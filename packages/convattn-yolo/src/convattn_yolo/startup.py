@@ -104,10 +104,14 @@ def _extend_command(cfg: ModuleType) -> None:
 
 
 def _extend_torchvision(extension: ModuleType) -> None:
-    if {"ultralytics", "convattn"} & sys.modules.keys():  # others get the torchvision that is installed
-        from convattn_yolo.torchvision_nms import define_nms
+    if "ultralytics" in sys.modules:  # others get the torchvision that is installed
+        _define_nms(extension)
 
-        define_nms(extension)
+
+def _define_nms(extension: ModuleType) -> None:
+    from convattn_yolo.torchvision_nms import define_nms
+
+    define_nms(extension)
 
 
 _EXTENSIONS: dict[str, Callable[[ModuleType], None]] = {

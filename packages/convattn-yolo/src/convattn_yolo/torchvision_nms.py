@@ -5,7 +5,6 @@ torchvision fails, although this is the only one of its operators that Ultralyti
 """
 
 import logging
-import sys
 from types import ModuleType
 
 import torch
@@ -74,8 +73,6 @@ def define_nms(extension: ModuleType) -> None:
         _library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     _library.impl("nms", nms, "CompositeExplicitAutograd")
     extension._assert_has_ops = lambda: None  # type: ignore[attr-defined]
-    if "ultralytics" not in sys.modules:
-        return  # nothing else calls nms
     logging.getLogger("ultralytics").warning(
         "torchvision cannot load its operators with torch %s, so convattn-yolo provides nms; install the "
         "matching build: pip install --force-reinstall torchvision --index-url https://download.pytorch.org/whl/%s",
