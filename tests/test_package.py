@@ -31,21 +31,24 @@ def test_import_brings_in_no_framework(module):
     assert not heavy & set(modules.stdout.split())
 
 
-@pytest.mark.parametrize(
-    "module",
-    [
-        "convattn.cli",
-        "convattn.inference.upscaler",
-        "convattn.bench.suites",
-        "convattn.video",
-        "convattn.serve.api",
-    ],
-)
+IMAGES = "torch, typer, numpy, PIL.Image, pyvips, safetensors.torch"
+FRAMEWORKS = {
+    "convattn.cli": IMAGES,
+    "convattn.inference.upscaler": IMAGES,
+    "convattn.bench.suites": IMAGES,
+    "convattn.video": f"{IMAGES}, av",
+    "convattn.serve.api": f"{IMAGES}, fastapi",
+    "convattn.training": f"{IMAGES}, lightning",
+    "convattn.cluster": f"{IMAGES}, ray",
+}
+
+
+@pytest.mark.parametrize("module", FRAMEWORKS)
 def test_imports_change_nothing_that_others_share(module):
     """What they import themselves, such as torch, is imported first."""
     script = f"""
 import importlib, logging, os, sys, warnings
-import torch, typer, numpy, PIL.Image, pyvips, safetensors.torch, av, fastapi
+import {FRAMEWORKS[module]}
 
 def shared():
     loggers = {{name: logging.getLogger(name).level for name in ("", "pyvips", "PIL", "torch", "convattn")}}

@@ -47,9 +47,9 @@ def test_a_torchvision_without_operators_is_completed_for_ultralytics_only(
     (tmp_path / "torchvision").mkdir()
     (tmp_path / "torchvision/__init__.py").write_text("from torchvision import extension")
     (tmp_path / "torchvision/extension.py").write_text("_has_ops = lambda: False")
-    code = (
+    code = (  # without the exception that tests make
         f"import sys, types, torch, convattn\nfrom convattn_yolo import startup\nstartup.install()\n"
-        "startup._EXTENSIONS['torchvision.extension'] = startup._extend_torchvision  # as it is outside tests\n"
+        "startup._EXTENSIONS['torchvision.extension'] = startup._extend_torchvision\n"
         f"sys.modules.setdefault({first!r}, types.ModuleType({first!r}))\n"
         f"sys.path.insert(0, {str(tmp_path)!r})\nimport torchvision\n"
         "print(hasattr(torch.ops.torchvision, 'nms'))"
