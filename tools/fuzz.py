@@ -1,10 +1,11 @@
 """Feed damaged files to the readers of weights, exports, YAML variants and videos, guided by coverage.
 
-    pip install atheris
+    pip install atheris    # 3.0.0; wheels for Linux, elsewhere it needs LLVM's clang
     python tools/fuzz.py weights --minutes 20    # or: onnx, variants, video
 
 A reader may refuse a file by an InputError and nothing else. Any other error, a call of more than 30 seconds
-or 3 GiB of memory ends the run; the file is kept as crash-… in the current folder, and read again by:
+(raise --timeout on a busy machine) or 3 GiB of memory ends the run; the file is kept as crash-… in the
+current folder, and read again by:
 
     python tools/fuzz.py weights --file crash-…
 """
@@ -33,7 +34,7 @@ with atheris.instrument_imports(include=["convattn"]):
     from convattn.video.read import VideoFile
 
 _FRAMES = 40  # that are decoded of one file
-_LIMITS = ("-timeout=30", "-rss_limit_mb=3072", "-max_len=400000")
+_LIMITS = ("-rss_limit_mb=3072", "-max_len=400000")
 _ROWS = """
 nc: 3
 scales: {{n: [0.5, 0.25, 1024]}}
@@ -178,6 +179,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("target", choices=TARGETS)
     parser.add_argument("--minutes", type=float, default=20)
+    parser.add_argument("--timeout", type=int, default=30, help="seconds for one file")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--file", type=Path, help="read this file only")
     arguments = parser.parse_args()
@@ -200,6 +202,7 @@ def main() -> None:
     for number, seed in enumerate(seeds(folder)):
         (corpus / str(number)).write_bytes(seed)
     options = [*_LIMITS, f"-seed={arguments.seed}", f"-max_total_time={round(arguments.minutes * 60)}"]
+    options.append(f"-timeout={arguments.timeout}")
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     atheris.Setup([sys.argv[0], *options, str(corpus)], read_one)
     atheris.Fuzz()

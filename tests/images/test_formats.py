@@ -10,7 +10,7 @@ import pytest
 import pyvips
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import ImageCms
+from PIL import ImageCms, PngImagePlugin
 
 from convattn.errors import InputError
 from convattn.images.io import Image, find_images, read_image, sniff, write_image
@@ -250,6 +250,36 @@ def test_tiff_keeps_exif_gps_and_xmp(tmp_path, source):
     vips_image = pyvips.Image.new_from_file(str(tmp_path / "b.tif"))
     assert b"xmpmeta" in vips_image.get("xmp-data")
     np.testing.assert_array_equal(read_image(tmp_path / "b.tif").pixels, image.pixels)
+
+
+def png_with_text(path, keyword, text):
+    info = PngImagePlugin.PngInfo()
+    info.add_text(keyword, text)
+    PIL.Image.fromarray(smooth()).save(path, pnginfo=info)
+
+
+@pytest.mark.parametrize("kind", ["exif of ImageMagick", "xmp"])
+def test_png_is_turned_upright_by_text_once(tmp_path, kind):
+    if kind == "xmp":
+        png_with_text(tmp_path / "a.png", "XML:com.adobe.xmp", '<x tiff:Orientation="6"/>')
+    else:
+        exif = PIL.Image.Exif()
+        exif[0x0112], exif[0x010F] = 6, "Hue"
+        data = exif.tobytes()
+        png_with_text(tmp_path / "a.png", "Raw profile type exif", f"\nexif\n    {len(data)}\n{data.hex()}\n")
+    image = read_image(tmp_path / "a.png")
+    np.testing.assert_array_equal(image.pixels, np.rot90(smooth(), 3))
+    write_image(image, tmp_path / "b.png")
+    with PIL.Image.open(tmp_path / "b.png") as result:
+        assert (result.getexif().get(0x0112, 1), result.size) == (1, (48, 64))
+        assert kind == "xmp" or result.getexif()[0x010F] == "Hue"
+
+
+@pytest.mark.parametrize("values", [np.ones((4, 4), np.float32), np.full((4, 4), 70000, np.int32)])
+def test_values_without_a_range_are_refused(tmp_path, values):
+    PIL.Image.fromarray(values).save(tmp_path / "a.tif")
+    with pytest.raises(InputError, match=r"a\.tif holds .* convert it to PNG or TIFF of 8 or 16 bits\."):
+        read_image(tmp_path / "a.tif")
 
 
 # --- Folders ---

@@ -3,15 +3,27 @@
 import re
 import struct
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import PIL.Image
 import pyvips
+from PIL import ExifTags
 
 from convattn.images.io.formats import Format
 from convattn.images.io.image import Image
 
-__all__ = ["CICP", "PNG_CHROMATICITIES", "PNG_GAMMA", "collect", "turn_gain_map", "warn_of_losses"]
+__all__ = [
+    "CICP",
+    "PNG_CHROMATICITIES",
+    "PNG_GAMMA",
+    "collect",
+    "exif_in_text",
+    "orientation_of",
+    "turn_gain_map",
+    "warn_of_losses",
+]
 
 CICP = "cicp"
 """Color primaries, transfer, matrix and range as four bytes (ITU-T H.273), as in PNG's cICP chunk."""
@@ -36,6 +48,8 @@ _DROPPED = "exif-ifd1-"  # the thumbnail's
 _NAMES = {16: "PQ (HDR)", 18: "HLG (HDR)"}  # transfer characteristics in H.273
 _SRGB_LIKE = ((1, 13), (1, 1), (1, 6), (2, 2))  # primaries and transfer that viewers assume
 _EXIF = b"Exif\0\0"
+_EXIF_IN_TEXT = re.compile(r"png-comment-\d+-Raw profile type (exif|APP1)")  # as ImageMagick writes it
+_ORIENTATION = rb"(tiff:Orientation(?:=[\"']|>))([2-8])"
 
 
 def collect(vips_image: pyvips.Image) -> dict[str, tuple[int, Any]]:
@@ -43,15 +57,38 @@ def collect(vips_image: pyvips.Image) -> dict[str, tuple[int, Any]]:
     kept = {
         name: (vips_image.get_typeof(name), vips_image.get(name))
         for name in vips_image.get_fields()
-        if name.startswith(_KEPT) and not name.startswith(_DROPPED)
+        if name.startswith(_KEPT) and not (name.startswith(_DROPPED) or _EXIF_IN_TEXT.fullmatch(name))
     }
     if "xmp-data" in kept:
         kind, xmp = kept["xmp-data"]
-        kept["xmp-data"] = kind, re.sub(rb"(tiff:Orientation(?:=[\"']|>))[2-8]", rb"\g<1>1", bytes(xmp))
+        kept["xmp-data"] = kind, re.sub(_ORIENTATION, rb"\g<1>1", bytes(xmp))
     if "exif-data" in kept:
         kind, exif = kept["exif-data"]
         kept["exif-data"] = kind, _without_thumbnail(bytes(exif))
     return kept
+
+
+def orientation_of(vips_image: pyvips.Image) -> int:
+    """Return the orientation of an image by its EXIF data or, where that says nothing, by its XMP data."""
+    fields = vips_image.get_fields()
+    if "orientation" in fields:
+        return int(vips_image.get("orientation"))
+    if exif := exif_in_text(vips_image):
+        tags = PIL.Image.Exif()
+        with suppress(Exception):  # a parser of damaged bytes raises anything
+            tags.load(exif)
+            return min(int(tags.get(ExifTags.Base.Orientation, 1)), 8)
+    found = re.search(_ORIENTATION, bytes(vips_image.get("xmp-data"))) if "xmp-data" in fields else None
+    return int(found[2]) if found else 1
+
+
+def exif_in_text(vips_image: pyvips.Image) -> bytes | None:
+    """Return the EXIF data that a PNG image has as text in hexadecimal; None if there is none."""
+    for name in vips_image.get_fields():
+        if _EXIF_IN_TEXT.fullmatch(name):
+            with suppress(ValueError):  # it begins with a name and a length
+                return bytes.fromhex("".join(vips_image.get(name).split()[2:]))
+    return None
 
 
 def _without_thumbnail(exif: bytes) -> bytes:

@@ -1,6 +1,7 @@
 """Images in the formats that libvips does not decode, decoded by Pillow and its plugins."""
 
 import importlib
+import logging
 import re
 import warnings
 from collections.abc import Callable
@@ -13,6 +14,7 @@ import pyvips
 from PIL import ImageOps, UnidentifiedImageError
 
 from convattn.errors import InputError
+from convattn.images.io.deep import bits_per_channel, read_deep
 from convattn.images.io.metadata import CICP
 
 __all__ = ["PLUGINS", "open_with_pillow", "raster_formats"]
@@ -22,9 +24,10 @@ PLUGINS = {"HEIC": ("pillow_heif", "convattn[heif]"), "JPEG XL": ("pillow_jxl", 
 
 _NOT_RASTER = {"EPS", "WMF", "BUFR", "GRIB", "HDF5", "MPEG", "FPX", "MIC", "PDF"}
 _DEEP_RAW = re.compile(r"(RGB|RGBA|RGBX|R|G|B)['\";]*;?16|SGI16")
-_CODESTREAM = b"\xff\x4f\xff\x51"  # of JPEG 2000; its precision is given at an offset of 42 bytes
+_OF_ONE_IMAGE = ("PSD", "ICO", "ICNS", "CUR")  # whose frames are layers and sizes of it
 _TWELVE = 65535 / 4095
 _BITS_PER_SAMPLE = 258  # tag of TIFF
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # which otherwise prints of damaged files
 
 
 def open_with_pillow(path: Path, format: str | None = None) -> pyvips.Image:
@@ -60,11 +63,16 @@ def _guarded(path: Path, format: str | None, decode: Callable[[Path], pyvips.Ima
             warnings.simplefilter("ignore")
             warnings.simplefilter("always", _Loss)
             vips_image = decode(path)
-    except InputError:
-        raise
+    except _UnsuitableError as error:
+        raise InputError(f"{path} {error}; convert it to PNG or TIFF of 8 or 16 bits.") from None
     # Ultralytics replaces Image.open by one that needs pi_heif for files that Pillow does not know.
     except (UnidentifiedImageError, ModuleNotFoundError):
-        raise InputError(f"{path} is not an image in a known format.") from None
+        kind = (
+            f"damaged, or {format} of a kind that cannot be read"
+            if format
+            else "not an image in a known format"
+        )
+        raise InputError(f"{path} is {kind}.") from None
     except PIL.Image.DecompressionBombError:
         raise InputError(
             f"{path} is too large for this format; convert it to PNG or TIFF, which may have any size."
@@ -79,6 +87,10 @@ def _guarded(path: Path, format: str | None, decode: Callable[[Path], pyvips.Ima
 
 class _Loss(UserWarning):
     """Something of a file that is not read."""
+
+
+class _UnsuitableError(Exception):
+    """Pixel values that have no meaning as an image."""
 
 
 def _name_of(path: Path) -> str:
@@ -97,10 +109,13 @@ def raster_formats() -> list[str]:
 
 def _decode(path: Path) -> pyvips.Image:
     with PIL.Image.open(path, formats=raster_formats()) as image:
-        frames = getattr(image, "n_frames", 1)
-        if frames > 1 and image.format not in ("PSD", "ICO", "ICNS", "CUR"):
+        frames = 1 if image.format in _OF_ONE_IMAGE else getattr(image, "n_frames", 1)
+        if frames > 1:
             warnings.warn(_frames_lost(frames), _Loss, stacklevel=1)
-        _warn_of_depth(image, path)
+        deep = read_deep(path, image.format)
+        if deep is not None:
+            return _to_vips(deep, "grey16" if deep.shape[2] == 1 else "rgb16", image.info)
+        _check_depth(image, path)
         twelve_bits = getattr(image, "tag_v2", {}).get(_BITS_PER_SAMPLE) == (12,)
         image.load()
         upright = ImageOps.exif_transpose(image)
@@ -114,15 +129,12 @@ def _frames_lost(count: int) -> str:
     return f"holds {count} frames or pages; only the first is read."
 
 
-def _warn_of_depth(image: PIL.Image.Image, path: Path) -> None:
-    """Warn where Pillow reads 8 of 16 bits."""
-    raw_modes = str(getattr(image, "tile", ""))
-    deep = image.mode in ("RGB", "RGBA", "L") and _DEEP_RAW.search(raw_modes) is not None
-    if image.format == "JPEG2000" and not image.mode.startswith("I;16"):
-        head = path.read_bytes()[: 2**16]
-        at = head.find(_CODESTREAM)
-        deep = at >= 0 and (head[at + 42] & 127) + 1 > 8
-    if deep:
+def _check_depth(image: PIL.Image.Image, path: Path) -> None:
+    """Warn where Pillow reads 8 of 16 bits; of JPEG 2000 it makes the brightest values black."""
+    bits = bits_per_channel(path, image.format)
+    if image.format == "JPEG2000" and bits > 8 and not image.mode.startswith("I;16"):
+        raise _UnsuitableError(f"has {bits} bits, which need PyAV (pip install 'convattn[video]')")
+    if image.mode in ("RGB", "RGBA", "L") and _DEEP_RAW.search(str(getattr(image, "tile", ""))):
         warnings.warn("has more than 8 bits per channel, of which 8 are read.", _Loss, stacklevel=1)
 
 
@@ -132,10 +144,10 @@ def pixels_of(image: PIL.Image.Image) -> tuple[np.ndarray, str]:
     if mode == "I":
         values = np.asarray(image)
         if values.min() < 0 or values.max() > 65535:
-            raise InputError("its integers exceed 16 bits; convert it to 8 or 16 bits per channel first")
+            raise _UnsuitableError("holds integers of more than 16 bits")
         return values.astype(np.uint16)[..., None], "grey16"
     if mode == "F":
-        raise InputError("its floating-point values have no known range; convert it to 8 or 16 bits first")
+        raise _UnsuitableError("holds floating-point values, which have no known range")
     if mode.startswith("I;16"):
         return np.asarray(image).astype(np.uint16)[..., None], "grey16"
     if mode == "CMYK":

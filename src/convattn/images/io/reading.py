@@ -7,6 +7,7 @@ these. libvips decodes the common formats region by region, Pillow and its plugi
 import os
 import warnings
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ import torch
 from convattn.errors import InputError
 from convattn.images.io.formats import LIBVIPS, check_name, sniff
 from convattn.images.io.image import Image
-from convattn.images.io.metadata import CICP, collect, turn_gain_map
+from convattn.images.io.metadata import CICP, collect, exif_in_text, orientation_of, turn_gain_map
 from convattn.images.io.pillow import PLUGINS, open_with_pillow
 from convattn.images.io.png_chunks import color_chunks, is_animated
 from convattn.images.io.tags import exif_of_tiff, nclx_of
@@ -54,14 +55,16 @@ def read_image(path: str | os.PathLike[str]) -> Image:
         vips_image = _open_with_libvips(path, format)
         if format == "AVIF" and vips_image.format == "uchar":
             vips_image = _with_finer_chroma(path, vips_image)
-        return _decoded(path, vips_image)
     except InputError:
         if format not in _WITH_FALLBACK:
             raise
-        try:
-            return _decoded(path, open_with_pillow(path, format))
-        except InputError:
-            pass
+        return _decoded(path, open_with_pillow(path, format))
+    try:
+        return _decoded(path, vips_image)
+    except InputError:
+        if format in _WITH_FALLBACK:
+            with suppress(InputError):
+                return _decoded(path, open_with_pillow(path, format))
         raise
 
 
@@ -99,14 +102,15 @@ def _open_with_libvips(path: Path, format: str) -> pyvips.Image:
     """Return an upright image whose header is read and whose pixels are decoded on demand."""
     try:
         vips_image = _lazy(path, access="sequential")
-        orientation = vips_image.get("orientation") if vips_image.get_typeof("orientation") else 1
+        orientation = orientation_of(vips_image)
         if orientation > 1:
-            vips_image = _lazy(path, access="random")  # turning does not begin at the top
+            vips_image = _lazy(path, access="random").copy()  # turning does not begin at the top
+            vips_image.set_type(pyvips.GValue.gint_type, "orientation", orientation)
         _warn_of_frames(path, vips_image)
         vips_image = turn_gain_map(vips_image.autorot(), orientation).copy()
     except pyvips.Error as error:
         raise InputError(f"{path} is not an image that can be read: {reason(error)}.") from error
-    for name, blob in _unread(path, format).items():
+    for name, blob in _unread(path, format, vips_image).items():
         if blob:
             vips_image.set_type(pyvips.GValue.blob_type, name, blob)
     return vips_image
@@ -126,10 +130,12 @@ def _lazy(path: Path, access: str) -> pyvips.Image:
     return pyvips.Image.new_from_source(source, "", access=access, fail_on="error")
 
 
-def _unread(path: Path, format: str) -> dict[str, bytes | None]:
+def _unread(path: Path, format: str, vips_image: pyvips.Image) -> dict[str, bytes | None]:
     """Return the metadata that libvips does not read."""
     if format == "PNG":
-        return {CICP if name == "cICP" else f"png-{name}": data for name, data in color_chunks(path).items()}
+        chunks = color_chunks(path).items()
+        colors = {CICP if name == "cICP" else f"png-{name}": data for name, data in chunks}
+        return {**colors, "exif-data": exif_in_text(vips_image)}
     if format == "AVIF":
         return {CICP: nclx_of(path)}
     return {"exif-data": exif_of_tiff(path)} if format == "TIFF" else {}
@@ -174,7 +180,7 @@ def _in_known_colors(path: Path, vips_image: pyvips.Image) -> pyvips.Image:
         vips_image = vips_image.colourspace("lab").icc_export(output_profile="srgb", depth=depth)
     if vips_image.format not in ("uchar", "ushort"):
         raise InputError(
-            f"{path} holds {vips_image.format} values; convert it to 8 or 16 bits per channel first."
+            f"{path} holds {vips_image.format} values; convert it to PNG or TIFF of 8 or 16 bits."
         )
     if vips_image.interpretation not in _GRAYSCALE + _RGB or vips_image.bands > 4:
         raise InputError(f"{path} has {vips_image.bands} channels; only grayscale, RGB and CMYK are known.")
