@@ -31,7 +31,7 @@ def encode(image: Image.Image) -> str:
 
 
 def figure(before: Path, after: Path) -> str:
-    """Return the HTML of one comparison: the input, enlarged by bicubic interpolation, and the result."""
+    """Return the HTML of one comparison: the input, upscaled by bicubic interpolation, and the result."""
     result = Image.open(after)
     bicubic = Image.open(before).convert("RGB").resize(result.size, Image.Resampling.BICUBIC)
     images = "".join(f'<img alt="" src="{encode(image)}">' for image in (bicubic, result))

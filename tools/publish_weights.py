@@ -33,7 +33,7 @@ def measure(path: Path, benchmarks: Path) -> dict[str, float]:
 
 
 def card_of(path: Path, benchmarks: Path | None) -> ModelCard:
-    """Return the card of weights; their figures are kept where they are not measured anew."""
+    """Return the card of weights; their figures are kept where they are not measured again."""
     name = path.stem.rsplit("-x", 1)[0]
     texts = yaml.safe_load(CARDS.read_text(encoding="utf-8"))[name]
     task = Task(texts.pop("task"))

@@ -21,7 +21,7 @@ SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 
 class Server(ThreadingHTTPServer):
-    """Serves one file under every path, with the faults that a test sets."""
+    """Serves one file under every path, with the errors that a test sets."""
 
     daemon_threads = True
 

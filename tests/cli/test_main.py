@@ -31,6 +31,11 @@ def test_help_has_a_short_form(command, words):
     assert "Usage: convattn" in ended.out
 
 
+def test_help_groups_the_options(command):
+    ended = command("upscale", "-h")
+    assert ended.out.index("─ Options") < ended.out.index("─ Computation") < ended.out.index("─ Videos")
+
+
 @pytest.mark.parametrize(("word", "near"), [("upscal", "upscale"), ("trian", "train"), ("doctr", "doctor")])
 def test_a_misspelt_command_gets_a_suggestion(command, word, near):
     ended = command(word)

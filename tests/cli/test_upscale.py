@@ -93,7 +93,7 @@ def test_animations_are_told_of(upscale):
     frames = [Image.new("RGB", (5, 5), color) for color in ("red", "blue")]
     frames[0].save("a.gif", save_all=True, append_images=frames[1:])
     status, said = upscale("a.gif", "-o", "b.png")
-    assert (status, said) == (0, "Note: a.gif holds 2 frames or pages; only the first is read.\n")
+    assert (status, said) == (0, "Warning: a.gif holds 2 frames or pages; only the first is read.\n")
 
 
 def test_results_that_exist(upscale):

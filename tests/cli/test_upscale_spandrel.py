@@ -17,6 +17,6 @@ def test_a_image(upscale):
     write_image(Image(pixels), "a.png")
     assert upscale("a.png", "-o", "b.png", "--model", "safmn.pth", "--precision", "fp16") == (
         0,
-        "Note: This model cannot compute in fp16; fp32 is used.\n",
+        "Warning: This model cannot compute in fp16; fp32 is used.\n",
     )
     assert read_image("b.png").pixels.shape == (22, 26, 4)

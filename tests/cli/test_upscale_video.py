@@ -60,7 +60,7 @@ def test_a_folder_of_frames(upscale):
         write_image(Image(pixels), f"in/{number}.png")
     status, said = upscale("in", "-o", "video.mkv", "--fps", "5")
     assert status == 0
-    assert re.fullmatch(r"Note: in/0\.png is partly transparent; the result is not, .*\n", said)
+    assert re.fullmatch(r"Warning: in/0\.png is partly transparent; the result is not, .*\n", said)
     assert look_of("video.mkv")[2] == 3
 
 
@@ -71,7 +71,7 @@ def test_animations_to_animations_and_to_video(upscale):
         assert read_animation(target).delays == [50, 100, 70]
     assert upscale("a.gif", "-o", "b.mp4") == (
         0,
-        "Note: a.gif is partly transparent; the video shows it on white.\n",
+        "Warning: a.gif is partly transparent; the video shows it on white.\n",
     )
     assert look_of("b.mp4")[1:] == ((32, 24), 3)
 

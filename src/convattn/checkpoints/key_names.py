@@ -48,7 +48,7 @@ _KEYS = (
     ("phase.*", "estimator.phase.*"),
     ("imnet.layers.#.*", "estimator.mlp.#.*"),
 )
-# ESC-FP calls these otherwise.
+# ESC-FP has other names for these.
 _FACTORED_KEYS = (
     ("lk_channel", "features.large_kernel.pointwise"),
     ("lk_spatial", "features.large_kernel.depthwise"),

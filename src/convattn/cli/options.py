@@ -1,5 +1,6 @@
 """Options that several commands share, and groups of options as dataclasses."""
 
+import copy
 import functools
 import inspect
 from collections.abc import Callable
@@ -19,15 +20,18 @@ Precisions = Annotated[Precision, typer.Option(help="auto is fp16 on CUDA and fp
 def with_groups(command: Callable[..., None]) -> Callable[..., None]:
     """Turn each parameter that is a dataclass into the options that its fields describe.
 
+    The help text has a panel for each dataclass but the first, titled with its name.
+
     Args:
         command: What typer is to call. It receives instances of the dataclasses.
     """
     groups: dict[str, Any] = {}
     parameters: list[inspect.Parameter] = []
     for parameter in inspect.signature(command).parameters.values():
-        if is_dataclass(parameter.annotation):
-            groups[parameter.name] = parameter.annotation
-            parameters += _options(parameter.annotation)
+        group: Any = parameter.annotation
+        if isinstance(group, type) and is_dataclass(group):
+            parameters += _options(group, panel=group.__name__ if groups else None)
+            groups[parameter.name] = group
         else:
             parameters.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
 
@@ -43,12 +47,16 @@ def with_groups(command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
-def _options(group: Any) -> list[inspect.Parameter]:
+def _options(group: Any, panel: str | None) -> list[inspect.Parameter]:
     hints = get_type_hints(group, include_extras=True)
-    return [_option(field, hints[field.name]) for field in fields(group)]
+    return [_option(field, hints[field.name], panel) for field in fields(group)]
 
 
-def _option(field: Field[Any], annotation: Any) -> inspect.Parameter:
+def _option(field: Field[Any], annotation: Any, panel: str | None) -> inspect.Parameter:
     default = inspect.Parameter.empty if field.default is MISSING else field.default
-    kind = inspect.Parameter.KEYWORD_ONLY
-    return inspect.Parameter(field.name, kind, default=default, annotation=annotation)
+    option = copy.copy(annotation.__metadata__[0])  # commands share some of them
+    option.rich_help_panel = panel
+    annotation = Annotated[annotation.__origin__, option]
+    return inspect.Parameter(
+        field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation
+    )

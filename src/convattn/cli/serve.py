@@ -16,7 +16,7 @@ __all__ = ["serve"]
 
 @dataclass(frozen=True)
 class Access:
-    """Who reaches the server, and where."""
+    """Address and access."""
 
     host: Annotated[str, typer.Option(help="The address to listen on; 0.0.0.0 for all.")] = "127.0.0.1"
     port: Annotated[int, typer.Option(min=1, max=65535, help="The TCP port.")] = 8000
@@ -24,12 +24,10 @@ class Access:
         str | None,
         typer.Option(
             envvar="CONVATTN_TOKEN",
-            help="What clients must present; by default a new one where other machines reach the server.",
+            help="Token that clients must send; by default a new one if other machines reach the server.",
         ),
     ] = None
-    no_auth: Annotated[bool, typer.Option("--no-auth", help="Let everybody in who reaches the server.")] = (
-        False
-    )
+    no_auth: Annotated[bool, typer.Option("--no-auth", help="Ask for no token.")] = False
     allow_host: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME", help="A name by which clients may address the server; repeatable."),
@@ -43,7 +41,7 @@ class Access:
 
 @dataclass(frozen=True)
 class Workers:
-    """What upscales."""
+    """Model and workers."""
 
     device: Device = "auto"
     precision: Precisions = Precision.auto
@@ -64,10 +62,12 @@ class Workers:
 
 @dataclass(frozen=True)
 class Bounds:
-    """How much clients may ask for."""
+    """Limits."""
 
     queue: Annotated[int, typer.Option(min=1, help="Jobs that may wait.")] = 32
-    jobs_per_client: Annotated[int, typer.Option(min=1, help="Unfinished jobs of a client address.")] = 16
+    jobs_per_client: Annotated[int, typer.Option(min=1, help="Unfinished jobs that one client may have.")] = (
+        16
+    )
     max_upload: Annotated[int, typer.Option(min=1, metavar="MIB", help="Largest file in MiB.")] = 64
     max_pixels: Annotated[float, typer.Option(metavar="MP", help="Largest image in megapixels.")] = 50
     max_result: Annotated[float, typer.Option(metavar="MP", help="Largest result in megapixels.")] = 400
@@ -93,9 +93,9 @@ class Bounds:
 def serve(access: Access, workers: Workers, bounds: Bounds) -> None:
     """Serve a web page and an HTTP API: convattn serve, then open the address that it prints.
 
-    Only this machine reaches the server, unless --host says otherwise; then
-    clients need a token, which is printed, or --no-auth. The page works
-    offline and sends nothing to anybody. docs/serve.md has examples.
+    By default only this machine reaches the server. With another --host,
+    clients need the token that is printed, unless you give --no-auth. The
+    page works offline and sends nothing to anybody.
     """
     try:
         import python_multipart  # noqa: F401  (FastAPI reads forms with it)

@@ -35,26 +35,26 @@ class Results:
     ] = None
     scale: Annotated[
         float | None,
-        typer.Option(
-            "--scale", "-s", help="How many times larger, 1 to 30; by default that of the model, or 2."
-        ),
+        typer.Option("--scale", "-s", help="Scale, 1 to 30; by default the scale of the model, or 2."),
     ] = None
-    width: Annotated[int | None, typer.Option(help="In place of a scale: most pixels across.")] = None
-    height: Annotated[int | None, typer.Option(help="In place of a scale: most pixels down.")] = None
+    width: Annotated[int | None, typer.Option(help="Largest width in pixels; replaces --scale.")] = None
+    height: Annotated[int | None, typer.Option(help="Largest height in pixels; replaces --scale.")] = None
     size: Annotated[
-        str | None, typer.Option(metavar="WIDTHxHEIGHT", help="In place of a scale: what results fit in.")
+        str | None, typer.Option(metavar="WIDTHxHEIGHT", help="Largest width and height; replaces --scale.")
     ] = None
-    exact: Annotated[bool, typer.Option("--exact", help="Stretch results to the whole of the size.")] = False
+    exact: Annotated[bool, typer.Option("--exact", help="Stretch results to exactly this size.")] = False
     output_format: Annotated[
         str | None,
         typer.Option(
-            metavar="png|jpg|webp|tif|avif", help="By default that of each input, or of OUTPUT's name."
+            metavar="png|jpg|webp|tif|avif",
+            help="Format; by default that of OUTPUT's name, or of the input.",
         ),
     ] = None
     quality: Annotated[
-        int, typer.Option(min=1, max=100, help="Of JPEG, WebP and AVIF; 100 makes the last two lossless.")
+        int,
+        typer.Option(min=1, max=100, help="Quality of JPEG, WebP and AVIF; 100 is lossless in the last two."),
     ] = 95
-    existing: Annotated[Existing, typer.Option(help="What to do where a result exists already.")] = (
+    existing: Annotated[Existing, typer.Option(help="What to do if a result exists already.")] = (
         Existing.refuse
     )
 
@@ -73,7 +73,7 @@ class Results:
 
 @dataclass(frozen=True)
 class Computation:
-    """What upscales, and how."""
+    """Model, device and method."""
 
     model: Annotated[
         str | None,
@@ -89,7 +89,7 @@ class Computation:
     precision: Precisions = Precision.auto
     tile: Annotated[
         str,
-        typer.Option(metavar="auto|PIXELS", help="Side of tiles, which are not quite exact; auto is exact."),
+        typer.Option(metavar="auto|PIXELS", help="Side of tiles, which are nearly exact; auto is exact."),
     ] = "auto"
     self_ensemble: Annotated[
         bool,
@@ -100,7 +100,9 @@ class Computation:
     fidelity: Annotated[
         float | None,
         typer.Option(
-            min=0, max=1, help="0 is sharpest, 1 most faithful, for models with weights of both kinds."
+            min=0,
+            max=1,
+            help="Blend two weights, if a model has both: 0 is sharpest, 1 most faithful.",
         ),
     ] = None
 
@@ -121,25 +123,25 @@ class Computation:
 
 @dataclass(frozen=True)
 class Videos:
-    """How videos are written."""
+    """Options of videos."""
 
     codec: Annotated[
         str | None,
         typer.Option(
-            metavar="h264|hevc|av1|vp9|prores|ffv1", help="Of a video; by default h264, or vp9 for .webm."
+            metavar="h264|hevc|av1|vp9|prores|ffv1", help="Codec; by default h264, or vp9 for .webm."
         ),
     ] = None
     crf: Annotated[
         int | None,
         typer.Option(
-            min=0, max=63, help="Of a video: less is better and larger; by default hardly any loss."
+            min=0, max=63, help="Constant rate factor: a lower one gives better quality and larger files."
         ),
     ] = None
     fps: Annotated[
         float | None,
-        typer.Option(help="Frames per second of a folder of images; by default its timestamps.txt, or 25."),
+        typer.Option(help="Frame rate of a folder of frames; by default from its timestamps.txt, or 25."),
     ] = None
-    batch: Annotated[int, typer.Option(min=1, help="Frames of a video that are upscaled at once.")] = 4
+    batch: Annotated[int, typer.Option(min=1, help="Frames that are upscaled at once.")] = 4
 
 
 Inputs = Annotated[
@@ -165,24 +167,24 @@ def upscale(
     videos: Videos,
     cluster: Cluster = None,
 ) -> None:
-    """Upscale images and video: convattn upscale photo.jpg makes photo_x2.jpg.
+    """Upscale images and videos: convattn upscale photo.jpg writes photo_x2.jpg.
 
-    By any scale (--scale 2.7) or to a size: --width 1920, --height 1080 or
-    --size 1920x1080 keep the aspect ratio, --exact stretches the image.
+    Upscales by any scale (--scale 2.7) or to a size: --width 1920, --height 1080
+    and --size 1920x1080 keep the aspect ratio, --exact stretches the image.
 
     Reads PNG, JPEG, WebP, TIFF, AVIF, GIF, BMP, HEIC and many more; writes the
-    first five.
-    Transparency, 16 bits, grayscale, color profiles and metadata are kept.
-    EXIF orientation is applied. Of an animation only the first frame is
-    upscaled. JPEG has no transparency: it puts the image on white.
+    first five. Transparency, 16 bits, grayscale, color profiles and metadata
+    are kept, and EXIF orientation is applied. JPEG has no transparency, so the
+    image gets a white background.
 
-    In a folder, results have the names of their inputs; two that would
-    have the same name are numbered. Inputs are never overwritten.
+    In an output folder, results have the names of their inputs; equal names
+    are numbered. Inputs are never overwritten.
 
-    A video (convattn upscale clip.mp4 -o big.mp4) keeps its times, sound,
-    subtitles and chapters; into a folder (-o frames/) it becomes numbered
-    images. After an interruption the same command resumes. Animated GIF, WebP and
-    PNG become the same, or a video.
+    A video (convattn upscale clip.mp4 -o big.mp4) keeps its timestamps, sound,
+    subtitles and chapters. In a folder (-o frames/) it becomes numbered images.
+    After an interruption, the same command resumes. Animated GIF, WebP and PNG
+    stay animated, or become a video; in another format, only the first frame
+    is upscaled.
 
     If an image cannot be upscaled, the others still are: the failures are
     listed at the end, and the exit status is 1.
@@ -190,7 +192,7 @@ def upscale(
     from rich.console import Console
 
     from convattn.cli.pipes import with_pipes
-    from convattn.cli.warnings import notes
+    from convattn.cli.warnings import shown_warnings
     from convattn.errors import InputError
     from convattn.inference.upscaler import Upscaler
     from convattn.inference.video_jobs import record_label
@@ -206,7 +208,7 @@ def upscale(
         settings = dict(quality=results.quality, existing=results.existing.value, **common)
         settings |= dict(codec=videos.codec, crf=videos.crf, batch_size=videos.batch)
         return upscale_on_cluster(inputs, output, cluster, format, console, settings)
-    with with_pipes(inputs, output, format) as (inputs, output), notes(console):
+    with with_pipes(inputs, output, format) as (inputs, output), shown_warnings(console):
         upscaler = Upscaler(**common)
         targets = [(inputs, output)] if output else _beside(inputs, upscaler, format)
         clips, images = _plan(targets, format)

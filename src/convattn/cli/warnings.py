@@ -1,4 +1,4 @@
-"""How warnings reach whoever sits before the command line."""
+"""Print warnings for the user of the command line."""
 
 import warnings
 from collections.abc import Iterator
@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["notes"]
+__all__ = ["shown_warnings"]
 
 
 @contextmanager
-def notes(console: "Console") -> Iterator[None]:
-    """Meanwhile, print each warning as one line."""
+def shown_warnings(console: "Console") -> Iterator[None]:
+    """Print each warning as one line while the context is open."""
     with warnings.catch_warnings():
-        warnings.showwarning = lambda message, *_: console.print(f"Note: {message}", soft_wrap=True)
+        warnings.showwarning = lambda message, *_: console.print(f"Warning: {message}", soft_wrap=True)
         yield

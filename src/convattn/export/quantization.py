@@ -27,7 +27,7 @@ def quantize_onnx(model: Any, images: Sequence[Tensor], file: Path) -> Any:
         node.name for node in model.graph.node if node.op_type == "Conv" and node.input[1] in weights
     ]
     inputs = iter({"input": image.numpy()} for image in images)
-    # Otherwise onnxruntime advises to simplify the graph, which it does itself when it loads one.
+    # Without this, onnxruntime advises to simplify the graph, which it does itself when it loads one.
     onnx.helper.set_model_props(model, {"onnx.quant.pre_process": "onnxruntime.quant"})
     quantization.quantize_static(
         model,

@@ -56,7 +56,7 @@ def upscale_files(
     existing: str = Existing.refuse,
     progress: Progress = ignore,
 ) -> list[InputError]:
-    """Upscale image files, going on with the next where one cannot be upscaled.
+    """Upscale image files, continuing with the next if one cannot be upscaled.
 
     Args:
         upscaler: What upscales them.

@@ -119,7 +119,7 @@ def _flex_attention(q: Tensor, k: Tensor, v: Tensor, table: Tensor) -> Tensor:
 
     window = window_size(table)
 
-    # Made anew at each call, so that it always reads the table it is given.
+    # Made at each call, so that it always reads the table it is given.
     def add_bias(score: Tensor, _window: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
         row = key // window - query // window + window - 1
         column = key % window - query % window + window - 1

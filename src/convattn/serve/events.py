@@ -1,4 +1,4 @@
-"""Server-sent events: how far jobs are."""
+"""Server-sent events: the progress of jobs."""
 
 import time
 from collections.abc import AsyncIterator
@@ -10,7 +10,7 @@ from convattn.serve.jobs import Job
 
 __all__ = ["EventStream", "follow", "follow_group"]
 
-_SECONDS = 1.0  # after which the time that is left is told anew
+_SECONDS = 1.0  # between updates of the time that is left
 
 
 class EventStream(StreamingResponse):
@@ -39,21 +39,21 @@ async def follow_group(queue: JobQueue, name: str) -> AsyncIterator[str]:
     A client that listens keeps the jobs of the group from being cancelled, and their results from expiring.
     """
     yield "retry: 1000\n\n"
-    told: dict[str, int] = {}
-    all_told = 0.0
+    sent: dict[str, int] = {}  # the version of each job
+    all_sent = 0.0  # when
     while True:
         jobs = queue.group(name)
         for job in jobs:
-            is_old = time.monotonic() - all_told > _SECONDS and not job.is_finished
-            if is_old or told.get(job.id) != job.version:
-                told[job.id] = job.version
+            is_old = time.monotonic() - all_sent > _SECONDS and not job.is_finished
+            if is_old or sent.get(job.id) != job.version:
+                sent[job.id] = job.version
                 yield _event(queue, job)
         if queue.is_draining and all(job.is_finished for job in jobs):
             return
-        if time.monotonic() - all_told > _SECONDS:
-            all_told = time.monotonic()
+        if time.monotonic() - all_sent > _SECONDS:
+            all_sent = time.monotonic()
             yield ": listening\n\n"
-        if all(told.get(job.id) == job.version for job in queue.group(name)):  # they may change meanwhile
+        if all(sent.get(job.id) == job.version for job in queue.group(name)):  # they may change meanwhile
             await queue.changed.wait(_SECONDS)
 
 

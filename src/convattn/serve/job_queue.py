@@ -117,7 +117,7 @@ class JobQueue:
         """Let a job wait for its turn.
 
         Raises:
-            RejectedError: The server was told to stop meanwhile.
+            RejectedError: The server is shutting down.
         """
         self._check_draining()
         job.bytes = job.source.stat().st_size
@@ -266,7 +266,7 @@ class JobQueue:
             await asyncio.sleep(min(1, self.limits.keep_seconds / 4, self.limits.abandoned_seconds / 4))
 
     def status(self, job: Job) -> JobStatus:
-        """Return what a client is told of a job."""
+        """Return the status of a job, as clients receive it."""
         size, result_size = job.size or (None, None), job.result_size or (None, None)
         ahead = self._waiting.index(job) if job.state is State.waiting else 0
         return JobStatus(

@@ -31,7 +31,7 @@ class State(str, Enum):
 
 
 class JobStatus(BaseModel):
-    """What a client is told of a job."""
+    """The status of a job, as clients receive it."""
 
     id: str
     state: State

@@ -1,4 +1,4 @@
-"""The server process: it listens, and stops cleanly when it is told to."""
+"""The server process: it listens, and stops cleanly at a signal."""
 
 import signal
 import socket

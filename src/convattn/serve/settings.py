@@ -53,7 +53,7 @@ class Settings:
         precision: As in :class:`~convattn.inference.upscaler.Upscaler`.
         workers: Worker processes; None for one a core, at most four, and one on a GPU.
         batch: Most images of equal size that a worker upscales at once; None for eight on a GPU, else one.
-        shutdown_seconds: How long running jobs may go on when the server is told to stop.
+        shutdown_seconds: How long running jobs may continue when the server shuts down.
         limits: What clients may ask for.
     """
 

@@ -26,7 +26,7 @@ class Training:
 
     data: Annotated[str, typer.Option(help="The data.yaml of a detection dataset.")]
     weights: Annotated[str | None, typer.Option(help="Start weights for models built from a YAML.")] = None
-    epochs: Annotated[int, typer.Option(min=1)] = 100
+    epochs: Annotated[int, typer.Option(min=1, help="Epochs of each training.")] = 100
     imgsz: Annotated[int, typer.Option(min=32, help="Image size in pixels.")] = 640
     batch: Annotated[int, typer.Option(min=1, help="Batch size.")] = 16
     optimizer: Annotated[
@@ -49,7 +49,7 @@ class Training:
 class Stopping:
     """When enough seeds are trained."""
 
-    seeds: Annotated[int, typer.Option(min=1, help="Training runs of each model, paired by their seeds.")] = 5
+    seeds: Annotated[int, typer.Option(min=1, help="Number of trainings of each model, paired by seed.")] = 5
     stop_early: Annotated[
         bool, typer.Option(help="Skip further seeds of a model once its AP small is decided.")
     ] = False
@@ -72,7 +72,7 @@ def compare(
             help="YAML names or weights files, the baseline first; NAME@416 sets an image size of 416."
         ),
     ],
-    out: Annotated[Path, typer.Option(help="Folder of the comparison; an existing one is resumed.")],
+    out: Annotated[Path, typer.Option(help="Output folder; an existing comparison there is resumed.")],
     training: Training,
     stopping: Stopping,
     device: Annotated[str | None, typer.Option(help="An Ultralytics device: cpu, 0, mps.")] = None,

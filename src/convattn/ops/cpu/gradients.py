@@ -110,7 +110,7 @@ def feed_forward(
     grad: Tensor,
     wanted: Sequence[bool],
 ) -> list[Tensor]:
-    """Hidden channels are made anew, and stay in the cache."""
+    """Hidden channels are computed again, and stay in the cache."""
     parameters = (expand_weight, expand_bias, depthwise_weight, depthwise_bias, project_weight)
     weights = [parameter.contiguous() for parameter in parameters]
     x, grad, norm = pixels_together(x), pixels_together(grad), Norm.of(norm_weight, norm_bias, epsilon)
@@ -133,7 +133,7 @@ def window_self_attention(
     grad: Tensor,
     wanted: Sequence[bool],
 ) -> list[Tensor]:
-    """Tokens and scores are made anew, a window at a time."""
+    """Tokens and scores are computed again, a window at a time."""
     (height, width), window = x.shape[2:], window_size(relative_position_bias)
     right, bottom = -width % window, -height % window
     x = pixels_together(reflect_pad(x, right=right, bottom=bottom))

@@ -72,8 +72,8 @@ async function upload(item) {
 function onStatus(status) {
   latest.set(status.id, status);
   const item = items.find((item) => item.id === status.id);
-  if (!item || isFinished(item)) return; // what is told late of a job that was cancelled
-  Object.assign(item, status, { name: item.name, resultName: status.name, told: performance.now() });
+  if (!item || isFinished(item)) return; // a late event of a cancelled job
+  Object.assign(item, status, { name: item.name, resultName: status.name, receivedAt: performance.now() });
   if (status.error) item.problem = { detail: status.error, code: status.error_code, values: status.error_values };
   if (isFinished(item)) finish(item);
   update();
@@ -165,7 +165,7 @@ function draw(item) {
 function progressOf(item) {
   if (item.state === "done") return 1;
   if (item.state !== "running") return 0;
-  const since = (performance.now() - item.told) / 1000, left = item.seconds_left;
+  const since = (performance.now() - item.receivedAt) / 1000, left = item.seconds_left;
   const taken = item.runningSince ? (performance.now() - item.runningSince) / 1000 : 0;
   const guess = left == null ? 1 - 1 / (1 + taken / 3) : taken / (taken + Math.max(left - since, 0.05));
   item.shown = Math.max(item.shown ?? 0, Math.min(guess, 0.97));
@@ -183,7 +183,7 @@ function stateWords(item) {
   return text(item.state);
 }
 
-const secondsLeft = (item) => Math.max(0, item.seconds_left - (performance.now() - item.told) / 1000);
+const secondsLeft = (item) => Math.max(0, item.seconds_left - (performance.now() - item.receivedAt) / 1000);
 
 function show(item) {
   const { element, state } = item, $ = (selector) => element.querySelector(selector);
@@ -216,7 +216,7 @@ export function sizesOf({ width, height, result_width, result_height, frames }) 
   return `${width}×${height} → ${result_width}×${result_height}${frames > 1 ? ` · ${frames} ▸` : ""}`;
 }
 
-// Show everything anew, also in another language.
+// Draw everything again, also in another language.
 export function update() {
   listenWhileBusy();
   for (const item of items) show(item);

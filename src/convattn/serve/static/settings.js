@@ -24,7 +24,7 @@ export function offer(models) {
   show(restore());
 }
 
-// Draw the choices anew, in the language of the page.
+// Draw the choices again, in the language of the page.
 export function show(chosen = current()) {
   $("models").replaceChildren(...choices.map((choice) => card(choice, chosen.model)));
   showSizes(chosen.size);
