@@ -55,7 +55,8 @@ def _device_name(kind: str) -> str:
 
     if kind == "cuda":
         return f"cuda ({torch.cuda.get_device_name()})"
-    return f"{kind}, {torch.get_num_threads()} threads"
+    threads = torch.get_num_threads()
+    return f"{kind}, {threads} thread{'s' if threads > 1 else ''}"
 
 
 def _kernels() -> str:

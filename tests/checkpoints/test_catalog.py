@@ -1,6 +1,7 @@
 """The catalog: names, scales, cards, and weights that are downloaded when they are asked for."""
 
 import hashlib
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -153,6 +154,17 @@ def test_the_list_shows_every_model(command: Callable[..., Any], esc_light: Path
     assert "cached" in row
 
 
+def test_the_list_fits_a_narrow_terminal(
+    command: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, esc_light: Path
+) -> None:
+    for name, value in {"FORCE_COLOR": "1", "TERM": "xterm", "COLUMNS": "80"}.items():
+        monkeypatch.setenv(name, value)
+    lines = re.sub("\x1b\\[[0-9;]*m", "", command("models").out).splitlines()
+    assert max(map(len, lines)) <= 80
+    (row,) = (line.split() for line in lines if line.startswith("esc-light"))
+    assert row[:6] == ["esc-light", "×2", "×3", "×4", "cached,", "download"]
+
+
 def test_download_gives_the_path(command: Callable[..., Any], esc_light: Path) -> None:
     ended = command("models", "download", "esc-light", "--scale", 2)
     assert (ended.status, ended.out.strip()) == (0, str(esc_light))
@@ -162,6 +174,7 @@ def test_download_gives_the_path(command: Callable[..., Any], esc_light: Path) -
 
 def test_a_card_is_shown(command: Callable[..., Any]) -> None:
     assert "esc-nano-real: real-world" in command("models", "show", "esc-nano-real").out
+    assert re.search(r"×2: https://\S+X2.pth\n", command("models", "show", "esc").out)
 
 
 def test_measured_speed_is_listed(command: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:

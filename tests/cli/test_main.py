@@ -47,6 +47,7 @@ def test_a_misspelt_command_gets_a_suggestion(command, word, near):
 def test_an_unknown_option_is_one_line(command):
     ended = command("upscale", "x.png", "--sclae", "2")
     assert ended.status == 2
+    assert "Did you mean --scale?" in ended.err
     assert ended.err.count("\n") == 1
     assert "--scale" in ended.err
 

@@ -2,6 +2,7 @@
 
 import difflib
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import typer
@@ -62,18 +63,25 @@ def main() -> None:
         print(f"convattn: {error}", file=sys.stderr)
         sys.exit(1)
     except _UsageError as error:
-        print(f"convattn: {_usage(error.format_message())}", file=sys.stderr)
+        print(f"convattn: {_usage(error)}", file=sys.stderr)
         sys.exit(2)
     except typer.Abort:
         sys.exit(130)
 
 
-def _usage(message: str) -> str:
-    """A usage error as one line, with the nearest command where the first word is none."""
-    names, word = _names(), _word()
-    near = difflib.get_close_matches(word, names, n=1) if word not in names else []
-    hint = f" Did you mean `convattn {near[0]}`?" if near and "did you mean" not in message.lower() else ""
-    return f"{message.rstrip('.')}.{hint} See convattn --help."
+def _usage(error: Any) -> str:
+    """A usage error as one line, with the nearest name of a misspelt command or option."""
+    message, near = error.format_message().replace("Value error, ", "").rstrip("."), ""
+    if option := getattr(error, "option_name", None):
+        message, near = f"There is no option {option}", _nearest(option, error.possibilities or [])
+    elif "did you mean" not in message.lower() and _word() not in _names():
+        near = _nearest(_word(), _names())
+    hint = f" Did you mean {near}?" if near else ""
+    return f"{message}{'' if message.endswith('?') else '.'}{hint} See convattn --help."
+
+
+def _nearest(word: str, names: Sequence[str]) -> str:
+    return next(iter(difflib.get_close_matches(word, names, n=1)), "")
 
 
 def _names() -> list[str]:

@@ -13,6 +13,7 @@ __all__ = ["app"]
 
 app = typer.Typer(help="List the models, download them, or measure their speed.", invoke_without_command=True)
 
+_FULL_WIDTH = 150  # columns that the whole table needs
 _Names = Annotated[list[str], typer.Argument(metavar="NAME...", help="Names that `convattn models` lists.")]
 
 
@@ -40,7 +41,7 @@ def download(
 
 @app.command()
 def show(names: _Names) -> None:
-    """Show the model cards of models: data, license, figures, limits and how to repeat the training."""
+    """Show models: license, data, figures, limits, how to repeat the training, and where the files are."""
     from rich.console import Console
     from rich.markup import escape
 
@@ -49,7 +50,8 @@ def show(names: _Names) -> None:
         Console().print(f"[bold]{model.name}[/bold]: {card.task.value}, {card.good_for}; {card.license}")
         figures = ", ".join(f"{name} {value:g}" for name, value in card.figures.items())
         parts = {"Data": card.data, "Figures": figures, "Limits": card.limits, "Repeat": card.repeat}
-        for title, text in parts.items():
+        files = {_scale(scale): str(weights.url or weights.path) for scale, weights in model.weights.items()}
+        for title, text in (parts | files).items():
             if text:
                 Console().print(f"  {title}: {escape(text)}", soft_wrap=True)
 
@@ -85,10 +87,34 @@ def _list() -> None:
     from rich.console import Console
 
     console = Console()
-    if not console.is_terminal:
-        console = Console(width=180)
+    if console.is_terminal and console.width < _FULL_WIDTH:
+        console.print(_summary())
+        console.print("`convattn models | less -S` also shows parameters, PSNR, times and licenses.")
+        return
+    console = console if console.is_terminal else Console(width=180)
     console.print(_table())
     console.print("PSNR-Y on Set5; published for models that can be downloaded, measured for the others.")
+
+
+def _summary() -> "Table":
+    """Return the models with what fits into a narrow terminal."""
+    from rich.table import Table
+
+    from convattn.checkpoints.catalog import models as catalog
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("model", "scale", "where"):
+        table.add_column(heading, no_wrap=True)
+    table.add_column("good for")
+    for model in catalog().values():
+        scales = " ".join(_scale(scale) for scale in model.weights)
+        places = {weights.availability.value: None for weights in model.weights.values()}
+        table.add_row(model.name, scales, ", ".join(places), model.card.good_for)
+    return table
+
+
+def _scale(scale: int | None) -> str:
+    return f"×{scale}" if scale else "any"
 
 
 def _table() -> "Table":
@@ -108,7 +134,7 @@ def _table() -> "Table":
             table.add_row(
                 "" if number else model.name,
                 "" if number else model.card.task.value,
-                f"×{scale}" if scale else "any",
+                _scale(scale),
                 f"{weights.parameters / 1e6:.2f} M" if weights.parameters else "?",
                 _megabytes(weights),
                 f"{weights.psnr:.2f}" if weights.psnr else "",

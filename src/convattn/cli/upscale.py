@@ -244,12 +244,15 @@ def _list_failures(errors: "list[InputError]", count: int, kinds: str) -> None:
 
 
 def _beside(inputs: list[str], upscaler: "Upscaler", format: str | None) -> list[tuple[list[str], str]]:
-    """Return each input with the name of a result beside it, and say the name."""
+    """Return each input with the name of a result beside it, and print the name."""
+    from pathlib import Path
+
     from convattn.inference.result_names import beside
 
     results = beside(inputs, upscaler.request, format)
-    for _, result in results:
-        typer.echo(f"Writing {result}", err=True)
+    for given, result in results:
+        if Path(given).exists():  # what is missing fails later
+            typer.echo(f"Writing {result}", err=True)
     return [([given], result) for given, result in results]
 
 
