@@ -72,7 +72,8 @@ def main() -> None:
 def _usage(error: Any) -> str:
     """A usage error as one line, with the nearest name of a misspelt command or option."""
     message, near = error.format_message().replace("Value error, ", "").rstrip("."), ""
-    if option := getattr(error, "option_name", None):
+    if hasattr(error, "possibilities"):
+        option = error.option_name
         message, near = f"There is no option {option}", _nearest(option, error.possibilities or [])
     elif "did you mean" not in message.lower() and _word() not in _names():
         near = _nearest(_word(), _names())

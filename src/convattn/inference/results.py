@@ -100,5 +100,5 @@ def is_wanted(target: Place, existing: str) -> bool:
     if existing == "overwrite" or not target.exists():
         return True
     if existing == "refuse":
-        raise InputError(f"{target} exists already; say whether to skip or overwrite what exists.")
+        raise InputError(f"{target} exists already; choose --existing skip or --existing overwrite.")
     return False

@@ -131,7 +131,7 @@ def _start(job: Path, name: str, existing: str) -> bool:
         if job.is_file() and job.read_text() == name:
             return True
         if existing == "refuse" and folder.exists() and any(folder.iterdir()):
-            raise InputError(f"{folder} is not empty; say whether to skip or overwrite what exists there.")
+            raise InputError(f"{folder} is not empty; choose --existing skip or --existing overwrite.")
         folder.mkdir(parents=True, exist_ok=True)
         job.write_text(name)
     except OSError as error:
