@@ -3,7 +3,7 @@
 import platform
 import warnings
 from collections.abc import Iterator
-from importlib import metadata
+from importlib import import_module, metadata
 from importlib.util import find_spec
 from typing import NamedTuple
 
@@ -44,6 +44,8 @@ def diagnose() -> Iterator[Finding]:
     yield Finding(
         "versions", ", ".join(f"{name} {metadata.version(name)}" for name in _VERSIONS if _has(name))
     )
+    if _has("torchvision") and not _imports("torchvision"):
+        yield Finding("torchvision", "does not belong to this torch; reinstall both, as pytorch.org shows")
     for extra, modules in _EXTRAS.items():
         missing = [name for name in modules if not find_spec(name)]
         advice = f'missing: {", ".join(missing)}; pip install "convattn[{extra}]"'
@@ -66,6 +68,14 @@ def _kernels() -> str:
     if library is None:
         return "missing; reinstall convattn where there is a C++ compiler (GCC or Clang)"
     return f"compiled, using {library.convattn_instruction_set().decode()}"
+
+
+def _imports(module: str) -> bool:
+    try:
+        import_module(module)
+    except (ImportError, OSError, RuntimeError):
+        return False
+    return True
 
 
 def _has(distribution: str) -> bool:

@@ -1,5 +1,6 @@
 """What the command line offers before any command."""
 
+import os
 import subprocess
 import sys
 
@@ -78,3 +79,22 @@ def test_doctor_says_how_to_get_what_is_missing(command, monkeypatch):
     monkeypatch.setattr("convattn.diagnosis.find_spec", lambda name: None if name == "av" else object())
     out = " ".join(command("doctor").out.split())
     assert 'missing: av; pip install "convattn[video]"' in out
+
+
+def test_a_torchvision_of_another_torch_is_named(tmp_path):
+    """Doctor lists it, and training ends in one sentence."""
+    package = tmp_path / "torchvision"
+    package.mkdir()
+    (package / "__init__.py").write_text("raise RuntimeError('operator torchvision::nms does not exist')")
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path]),
+        "CONVATTN_YOLO_STARTUP": "0",
+    }
+    for words, reply in {
+        "doctor": "torchvision",
+        "train esc-nano data=x scale=2": "convattn: Lightning cannot",
+    }.items():
+        run = [sys.executable, "-m", "convattn", *words.split()]
+        done = subprocess.run(run, capture_output=True, text=True, env=environment)
+        assert any(line.startswith(reply) for line in (done.stdout + done.stderr).splitlines()), done.stderr
+        assert "Traceback" not in done.stderr

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from convattn.checkpoints.key_names import StateDict
 from convattn.checkpoints.state_dict import unwrapped_candidates
-from convattn.errors import InputError
+from convattn.errors import InputError, unfit_torchvision
 from convattn.models.memory import measure_bytes_per_pixel
 
 if TYPE_CHECKING:
@@ -101,11 +101,8 @@ def _describe(state_dict: StateDict, name: str) -> "ModelDescriptor":
             f"{name} holds no ESC network; to load networks of other architectures, run: "
             "pip install 'convattn[spandrel]'."
         ) from error
-    except RuntimeError as error:  # torchvision, which spandrel imports, may not fit the installed torch
-        raise InputError(
-            f"spandrel, which loads {name}, cannot be imported ({error}); reinstall the torchvision that "
-            "belongs to your torch."
-        ) from error
+    except RuntimeError as error:
+        raise unfit_torchvision("spandrel", error) from error
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # architectures warn of their own code

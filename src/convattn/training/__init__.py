@@ -1,6 +1,6 @@
 """Training of the super-resolution networks by recipes."""
 
-from convattn.errors import InputError
+from convattn.errors import InputError, unfit_torchvision
 
 try:
     import lightning  # noqa: F401
@@ -9,11 +9,8 @@ except ImportError as error:
     raise InputError(
         'Training needs further packages; install them with: pip install "convattn[train]".'
     ) from error
-except RuntimeError as error:  # Lightning imports torchvision where there is one
-    raise InputError(
-        f"Lightning, which trains, cannot be imported ({error}); reinstall the torchvision that fits the "
-        "installed torch, or uninstall it."
-    ) from error
+except RuntimeError as error:
+    raise unfit_torchvision("Lightning", error) from error
 
 from convattn.training.classic import Training
 from convattn.training.run import train
