@@ -93,7 +93,7 @@ class Model:
             choices = ", ".join(f"×{known}" for known in self.scales)
             raise InputError(
                 f"The model {self.name} exists at scale {choices}; choose one of these, or the model "
-                "esc-nano-lte, which upscales by any scale."
+                "esc-nano-lte, which has an arbitrary scale."
             )
         return self.weights[scale]
 

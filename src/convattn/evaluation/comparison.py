@@ -102,7 +102,7 @@ def choose_candidates(
     if len(set(models)) < len(models):
         raise InputError("A model is named twice in the comparison; name each once.")
     candidates: dict[str | None, Candidate] = {}
-    for model in sorted(models, key=lambda model: model == "bicubic"):  # the others may settle the scale
+    for model in sorted(models, key=lambda model: model == "bicubic"):  # the others may decide the scale
         method, scale, name = choose_method(model, scale, device)
         candidates[model] = Candidate(_short(name, models), method, _parameters(method))
     if scale is None:

@@ -88,7 +88,7 @@ def check_existing(existing: str) -> None:
     """Raise an InputError if it is none of :class:`~convattn.choices.Existing`."""
     words = [choice.value for choice in Existing]
     if existing not in words:
-        raise InputError(f"What exists already can be {', '.join(words)}; {existing} is none of these.")
+        raise InputError(f"{existing!r} is no choice for existing results; choose {', '.join(words)}.")
 
 
 def is_wanted(target: Place, existing: str) -> bool:

@@ -147,7 +147,9 @@ class Pool:
             except WorkerDiedError:
                 self._queue.metrics.crashes.inc()
                 if self._failed_starts >= _MOST_FAILED_STARTS and not self.ready.done():
-                    self.ready.set_exception(InputError("The worker processes do not start; see above why."))
+                    self.ready.set_exception(
+                        InputError("The worker processes do not start; the log above says why.")
+                    )
                 log.warning("A worker process ended; a new one starts.")
                 await asyncio.sleep(min(2**self._failed_starts - 1, _LONGEST_PAUSE))
 
