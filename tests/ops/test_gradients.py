@@ -53,6 +53,10 @@ def norm_args(draw, channels: int) -> list[Tensor]:
     return [torch.randn(channels), torch.randn(channels)] if channels >= 8 and draw(st.booleans()) else []
 
 
+JOINED = {"1×1": 1, "joined 3×3": 3}
+"""Kinds of convolutions of two maps, and the sides of their kernels."""
+
+
 @st.composite
 def cases(draw, kind: str) -> Case:
     """An operator and random arguments of random shapes."""
@@ -86,16 +90,16 @@ def cases(draw, kind: str) -> Case:
         weight = torch.randn(3 * channels, channels, 1, 1) / channels**0.5
         table = torch.randn(heads, (2 * window - 1) ** 2)
         return by_self_attention, [x, weight, torch.randn(3 * channels), table, *norm]
-    side = 1 if kind == "1×1" else draw(st.sampled_from([1, 3]))
-    if kind == "1×1":
+    side = JOINED.get(kind) or draw(st.sampled_from([1, 3]))
+    if kind in JOINED:
         others = draw(st.integers(1, 20))
-        weight = torch.randn(outs, channels + others, 1, 1) / channels**0.5
+        weight = torch.randn(outs, channels + others, side, side) / side / channels**0.5
         return by_joined, [x, weight, torch.randn(outs), feature_map(images, others, *size), *norm]
     weight = torch.randn(outs, channels, side, side) / side / channels**0.5
     return by_convolution, [x, weight, torch.randn(outs), feature_map(images, outs, *size), *norm]
 
 
-KINDS = ["feed_forward", "conv_attention", "self_attention", "1×1", "convolution"]
+KINDS = ["feed_forward", "conv_attention", "self_attention", "1×1", "joined 3×3", "convolution"]
 
 
 def gradients(operator: Operator, args: list[Tensor], backend: str) -> list[Tensor]:
@@ -145,8 +149,8 @@ def example(kind: str, *, small: bool = False) -> Case:
         heads, window = (1, 2) if small else (4, 8)
         weight, bias = torch.randn(3 * channels, channels, 1, 1) / 4, torch.randn(3 * channels)
         return by_self_attention, [x, weight, bias, torch.randn(heads, (2 * window - 1) ** 2), *norm]
-    if kind == "1×1":
-        weight = torch.randn(outs, channels + 5, 1, 1) / 4
+    if side := JOINED.get(kind):
+        weight = torch.randn(outs, channels + 5, side, side) / 4 / side
         return by_joined, [x, weight, torch.randn(outs), feature_map(2, 5, *size), *norm]
     weight = torch.randn(outs, channels, 3, 3) / 9
     return by_convolution, [x, weight, torch.randn(outs), feature_map(2, outs, *size), *norm]
@@ -157,6 +161,7 @@ OPERATIONS = {
     "conv_attention": "conv_attention",
     "self_attention": "window_self_attention",
     "1×1": "convolution",
+    "joined 3×3": "convolution",
     "convolution": "convolution",
 }
 
@@ -169,7 +174,7 @@ def arguments(kind: str) -> tuple[list[Tensor | float | bool | None], Tensor]:
     if kind == "conv_attention":
         kernel, dynamic = others
         return [x, mean_over_symmetries(kernel.detach()).requires_grad_(), dynamic, True], made
-    if kind == "1×1":
+    if kind in JOINED:
         weight, bias, other, *norm = others
         return [x, weight, bias, other, None, *norm, 1e-6], made
     if kind == "convolution":
@@ -261,12 +266,50 @@ class TestEveryOperator:
         torch.library.opcheck(operation, [*args, made, wanted], test_utils=rules)
 
 
+def test_sums_that_cancel_keep_their_digits_in_half_precision() -> None:
+    """Gradients of a norm's bias, summed in bfloat16, were several times their own size away."""
+    torch.manual_seed(0)
+    channels, others = 30, 11
+    tensors = [
+        feature_map(3, channels, 14, 34),
+        torch.randn(1, channels + others, 3, 3) / 19,
+        torch.randn(1),
+        feature_map(3, others, 14, 34),
+        torch.randn(channels),
+        torch.randn(channels),
+    ]
+    args = [x.bfloat16().requires_grad_() for x in tensors]
+    slope = torch.linspace(-1, 1, 3 * 14 * 34).view(3, 1, 14, 34).bfloat16()
+
+    def of_bias(args: list[Tensor], backend: str) -> Tensor:
+        out = by_joined(*args, backend=backend)
+        return torch.autograd.grad(out, args[-1], slope.to(out.dtype))[0]
+
+    expected = of_bias([x.detach().double().requires_grad_() for x in args], "reference")
+    assert (of_bias(args, "cpu") - expected).norm() <= 4e-2 * expected.norm()
+
+
 def test_a_kernel_that_is_not_said_to_be_symmetric_keeps_every_tap() -> None:
     args = [feature_map(1, 4, 9, 9), mean_over_symmetries(torch.randn(4, 4, 5, 5)), torch.randn(1, 4, 3, 3)]
     ours = gradients(conv_attention, args, "cpu")
     theirs = gradients(conv_attention, [x.double() for x in args], "reference")
     for result, expected in zip(ours, theirs, strict=True):
         torch.testing.assert_close(result.double(), expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("learns", [True, False], ids=["a learned kernel", "a fixed kernel"])
+def test_a_kernel_without_symmetries_has_the_gradient_of_the_equation(learns: bool) -> None:
+    tensors = [feature_map(2, 4, 9, 11), torch.randn(4, 4, 5, 5), torch.randn(2, 4, 3, 3)]
+
+    def found(dtype: torch.dtype, backend: str) -> tuple[Tensor, ...]:
+        x, kernel, dynamic = (tensor.to(dtype).requires_grad_() for tensor in tensors)
+        kernel.requires_grad_(learns)
+        out = conv_attention(x, kernel, dynamic, symmetric=learns, backend=backend)
+        return torch.autograd.grad(out.square().sum(), [y for y in (x, kernel, dynamic) if y.requires_grad])
+
+    ours, theirs = found(torch.float32, "cpu"), found(torch.float64, "reference")
+    for result, expected in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(result.double(), expected, rtol=1e-4, atol=1e-3)
 
 
 def test_a_network_learns_the_same_with_and_without() -> None:

@@ -37,6 +37,7 @@ def conv_attention(
         dynamic_kernel: One depthwise kernel an image, (N, C, k, k), k odd.
         symmetric: Says that the large kernel comes from :func:`convattn.layers.mean_over_symmetries`. Its
             gradient may then be averaged over flips and rotations already, which is six times less work.
+            For a kernel that is not exactly equal to them all, the gradient is that of every tap.
         backend: A name in :data:`BACKENDS`; chosen by the operator where it is None.
 
     Returns:

@@ -70,10 +70,6 @@ def _channels(x: Tensor, weight: Tensor, *_: Any) -> int:
     return weight.shape[0]
 
 
-def _has_gradient(x: Tensor, weight: Tensor, bias: Tensor, other: Tensor | None, *_: Any) -> bool:
-    return other is None or weight.shape[-1] == 1
-
-
 def _suits_memory(memory: Tensor, x: Tensor, weight: Tensor, *others: Any) -> bool:
     """Whether the kernels may write to a map; a pixel is read before it is written."""
     if torch.compiler.is_compiling() or weight.shape[-1] != 1 or memory.stride(1) != 1:
@@ -83,21 +79,13 @@ def _suits_memory(memory: Tensor, x: Tensor, weight: Tensor, *others: Any) -> bo
     return fits and cpu.is_supported_for_inference(memory, x, weight, *others)
 
 
-def _suits_kernels(*args: Any) -> bool:
-    return cpu.is_supported(*args) if _has_gradient(*args) else cpu.is_supported_for_inference(*args)
-
-
 _cpu = cpu.register(
-    cpu.convolution,
-    _reference,
-    channels=_channels,
-    gradient=cpu.gradients.convolution,
-    has_gradient=_has_gradient,
+    cpu.convolution, _reference, channels=_channels, gradient=cpu.gradients.convolution
 )
 
 BACKENDS = Backends(
     Backend("reference", _reference),
-    Backend("cpu", _cpu, is_best=_suits_kernels),
+    Backend("cpu", _cpu, is_best=cpu.is_supported),
     default=_reference,
     channels=_channels,
 )

@@ -38,13 +38,8 @@ def conv_attention(
     grad: Tensor,
     wanted: Sequence[bool],
 ) -> list[Tensor]:
-    """Of a large kernel that has every symmetry; its gradient is averaged over them."""
+    """The gradient of a large kernel that has every symmetry is averaged over them."""
     x, grad = pixels_together(x), pixels_together(grad)
-    x_grad = grad.new_empty(0)
-    if wanted[0]:
-        turned = large_kernel.transpose(0, 1), dynamic_kernel.flip(2, 3)
-        mirrored = operators.conv_attention(grad, *turned, symmetric)
-        x_grad = mirrored if mirrored is not None else grad.new_empty(0)
     sums = _Sums(large_kernel, dynamic_kernel)
     large_kernel, dynamic_kernel = large_kernel.contiguous(), dynamic_kernel.contiguous()
     forward = ConvAttention(
@@ -56,8 +51,12 @@ def conv_attention(
         size=large_kernel.shape[-1],
         dynamic_size=dynamic_kernel.shape[-1],
     )
-    run("conv_attention_gradient", ConvAttentionGradient(forward, sums.pointer), x.dtype)
-    return [x_grad, *sums.gradients()]
+    if not run("conv_attention_gradient", ConvAttentionGradient(forward, sums.pointer), x.dtype):
+        x_grad, *of_kernels = _conv_attention_by_torch(x, large_kernel, dynamic_kernel, grad)
+        return [x_grad if wanted[0] else grad.new_empty(0), *of_kernels]
+    turned = large_kernel.transpose(0, 1), dynamic_kernel.flip(2, 3)
+    mirrored = operators.conv_attention(grad, *turned, symmetric) if wanted[0] else None
+    return [grad.new_empty(0) if mirrored is None else mirrored, *sums.gradients()]
 
 
 def convolution(
@@ -73,6 +72,8 @@ def convolution(
     wanted: Sequence[bool],
 ) -> list[Tensor]:
     """Of all but the residual, whose gradient is that of the result."""
+    if weight.shape[-1] == 3 and other is not None:
+        return _joined_3x3(x, weight, bias, other, residual, norm_weight, norm_bias, epsilon, grad, wanted)
     pointwise, norm = weight.shape[-1] == 1, Norm.of(norm_weight, norm_bias, epsilon)
     x, grad, weight = pixels_together(x), pixels_together(grad), weight.contiguous()
     other = None if other is None else pixels_together(other)
@@ -94,6 +95,27 @@ def convolution(
         if given is not None
     ]
     return [grad.new_empty(0) if x_grad is None else x_grad, weight_grad, bias_grad, *of_maps, *of_norm]
+
+
+def _joined_3x3(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    other: Tensor,
+    residual: Tensor | None,
+    norm_weight: Tensor | None,
+    norm_bias: Tensor | None,
+    epsilon: float,
+    grad: Tensor,
+    wanted: Sequence[bool],
+) -> list[Tensor]:
+    """Of a 3×3 convolution on two maps, which is one on each."""
+    own, others = weight.split((x.shape[1], other.shape[1]), 1)
+    norm, none = (norm_weight, norm_bias, epsilon), (None, None, 0.0)
+    x_grad, own_grad, bias_grad, *of_norm = convolution(x, own, bias, None, None, *norm, grad, wanted[:1])
+    other_grad, others_grad, _ = convolution(other, others, bias, None, None, *none, grad, wanted[3:4])
+    of_residual = [] if residual is None else [grad.new_empty(0)]
+    return [x_grad, torch.cat((own_grad, others_grad), 1), bias_grad, other_grad, *of_residual, *of_norm]
 
 
 def feed_forward(
@@ -170,6 +192,27 @@ class _Sums:
             part.view(parameter.shape).to(parameter.dtype, copy=True)
             for part, parameter in zip(parts, self._parameters, strict=True)
         ]
+
+
+def _conv_attention_by_torch(
+    x: Tensor, large_kernel: Tensor, dynamic_kernel: Tensor, grad: Tensor
+) -> list[Tensor]:
+    """Of a large kernel without these symmetries, whatever was said of it."""
+    joined = [y.reshape(1, -1, *y.shape[2:]) for y in (x, grad)]
+    through_large = _conv2d_gradient(x, large_kernel, grad)
+    through_dynamic = _conv2d_gradient(joined[0], dynamic_kernel.flatten(0, 1)[:, None], joined[1])
+    x_grad = through_large[0] + through_dynamic[0].view(x.shape)
+    return [channels_last(x_grad), through_large[1], through_dynamic[1].view(dynamic_kernel.shape)]
+
+
+def _conv2d_gradient(x: Tensor, weight: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
+    """Of a zero-padded convolution's input and weight; torch records nothing in an operation of its own."""
+    groups, padding = x.shape[1] // weight.shape[1], [weight.shape[-1] // 2] * 2
+    ones = [1, 1]
+    x_grad, weight_grad, _ = torch.ops.aten.convolution_backward(
+        grad, x, weight, None, ones, padding, ones, False, [0, 0], groups, [True, True, False]
+    )
+    return x_grad, weight_grad
 
 
 def _empty_like(x: Tensor) -> Tensor:

@@ -66,14 +66,14 @@ def convolution(
     norm_weight: Tensor | None,
     norm_bias: Tensor | None,
     epsilon: float,
-) -> Tensor | None:
-    """As the function, but for 3×3 kernels on two maps; the maps are not joined in memory."""
-    kernel = {1: "pointwise", 3: "convolution"}[weight.shape[-1]]
-    if kernel == "convolution" and other is not None:
-        return None
-    out = allocator.empty((len(x), len(bias), *x.shape[2:]), x.dtype)
+) -> Tensor:
+    """As the function; the maps are not joined in memory."""
     norm = Norm.of(norm_weight, norm_bias, epsilon)
-    return _convolution(kernel, x, weight, bias, other, residual, norm, out)
+    if weight.shape[-1] == 3 and other is not None:  # which the kernel does not take
+        own, others = weight.split((x.shape[1], other.shape[1]), 1)
+        residual = _convolution(other, others, torch.zeros_like(bias), None, residual, Norm())
+        return _convolution(x, own, bias, None, residual, norm)
+    return _convolution(x, weight, bias, other, residual, norm)
 
 
 def pointwise_into(
@@ -89,19 +89,20 @@ def pointwise_into(
 ) -> Tensor:
     """As :func:`convolution` for 1×1 kernels, written to a map that may hold pixels of the others."""
     norm = Norm.of(norm_weight, norm_bias, epsilon)
-    return _convolution("pointwise", x, weight, bias, other, residual, norm, out)
+    return _convolution(x, weight, bias, other, residual, norm, out)
 
 
 def _convolution(
-    kernel: str,
     x: Tensor,
     weight: Tensor,
     bias: Tensor,
     other: Tensor | None,
     residual: Tensor | None,
     norm: Norm,
-    out: Tensor,
+    out: Tensor | None = None,
 ) -> Tensor:
+    out = allocator.empty((len(x), len(bias), *x.shape[2:]), x.dtype) if out is None else out
+    kernel = {1: "pointwise", 3: "convolution"}[weight.shape[-1]]
     weight, bias, x = weight.contiguous(), bias.contiguous(), pixels_together(x)
     other, residual = (None if y is None else pixels_together(y) for y in (other, residual))
     images, channels, height, width = x.shape

@@ -134,6 +134,11 @@ bool taken(const ConvAttention<Number>& problem) {
   return problem.symmetric();
 }
 
+template <class Number>
+bool taken(const ConvAttentionGradient<Number>& problem) {
+  return problem.forward.symmetric();
+}
+
 // No exception may cross the C interface: the only one is a lack of memory.
 template <class Problem>
 int run(void (*kernel)(const Problem&, int), const Problem& problem, int threads) {
