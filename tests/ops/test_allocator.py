@@ -12,6 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from convattn.ops import pixel_shuffle
 from convattn.ops.cpu import allocator
 from convattn.ops.cpu.allocator import Pool
 
@@ -147,3 +148,14 @@ def test_a_process_forked_while_another_thread_asks_for_memory(monkeypatch: pyte
         os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     thread.join()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize(("scale", "size"), [(1, (5, 7)), (2, (1, 9)), (3, (40, 61))])
+def test_pixels_are_shuffled_as_torch_does(scale: int, size: tuple[int, int], dtype: torch.dtype) -> None:
+    x, skip = torch.randn(2, 3 * scale**2, *size, dtype=dtype), torch.randn(2, 3, *size, dtype=dtype)
+    expected = torch.nn.functional.pixel_shuffle(x, scale)
+    upscaled = skip.repeat_interleave(scale, 2).repeat_interleave(scale, 3)
+    for given_map in (x, x.to(memory_format=torch.channels_last), x.mT.contiguous().mT):
+        assert torch.equal(pixel_shuffle(given_map, scale), expected)
+        assert torch.equal(pixel_shuffle(given_map, scale, skip), expected + upscaled)

@@ -11,6 +11,7 @@ from convattn.layers import BodyConfig, Conv2d
 from convattn.layers.execution import WHOLE_IMAGE, Execution, with_halo
 from convattn.layers.fusion import convolve
 from convattn.models.features import SuperResolutionNetwork
+from convattn.ops import pixel_shuffle
 
 __all__ = ["ESC"]
 
@@ -51,6 +52,8 @@ class ESC(SuperResolutionNetwork):
     @with_halo(2)  # of bicubic interpolation; the convolution has 1
     def reconstruct(self, features: Tensor, x: Tensor) -> Tensor:
         """Upscale images (N, 3, H, W) given their features (N, dim, H, W)."""
-        residual = F.pixel_shuffle(convolve(self.to_image, features), self.scale)
-        # In place, since these are the largest feature maps of all.
-        return residual.add_(F.interpolate(x, scale_factor=self.scale, mode=self.image_skip))
+        subpixels = convolve(self.to_image, features)
+        if self.image_skip == "nearest":
+            return pixel_shuffle(subpixels, self.scale, x)
+        skip = F.interpolate(x, scale_factor=self.scale, mode=self.image_skip)
+        return pixel_shuffle(subpixels, self.scale).add_(skip)

@@ -4,6 +4,7 @@ from convattn.ops.conv_attention import conv_attention, predict_kernel, predicte
 from convattn.ops.convolution import convolution
 from convattn.ops.feed_forward import FeedForwardWeights, feed_forward
 from convattn.ops.padding import reflect_pad
+from convattn.ops.pixel_shuffle import pixel_shuffle
 from convattn.ops.window_attention import window_attention, window_self_attention
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     "conv_attention",
     "convolution",
     "feed_forward",
+    "pixel_shuffle",
     "predict_kernel",
     "predicted_conv_attention",
     "reflect_pad",

@@ -79,9 +79,7 @@ def _suits_memory(memory: Tensor, x: Tensor, weight: Tensor, *others: Any) -> bo
     return fits and cpu.is_supported_for_inference(memory, x, weight, *others)
 
 
-_cpu = cpu.register(
-    cpu.convolution, _reference, channels=_channels, gradient=cpu.gradients.convolution
-)
+_cpu = cpu.register(cpu.convolution, _reference, channels=_channels, gradient=cpu.gradients.convolution)
 
 BACKENDS = Backends(
     Backend("reference", _reference),

@@ -1,8 +1,9 @@
 """Memory of large maps, used again.
 
 A C library gives a large block back to the system as soon as it is freed, and the system clears each page of
-the next: at 1024×1024 pixels this took half the time of a network. Here freed blocks wait for the next map,
-as many bytes as are in use, and a reserve for the next call or the next training step.
+the next: at 1024×1024 pixels this took half the time of a network. Blocks of about a megabyte it keeps, but
+cut into pieces that the next do not fit, which cost ESC 4 MB at 128×128 pixels. Here freed blocks wait for
+the next map, as many bytes as are in use, and a reserve for the next call or the next training step.
 """
 
 import math
@@ -20,9 +21,9 @@ from torch import Tensor
 
 __all__ = ["Pool", "empty"]
 
-_SMALLEST = 2**21  # bytes; the C library keeps smaller blocks itself
+_SMALLEST = 2**18  # bytes; the C library keeps smaller blocks itself
 _RESERVE = 2**27  # bytes that may wait while none is in use
-_PAGE = 2**21  # bytes; blocks are rounded up to huge pages, so that maps of about one size fit them
+_PAGE = 2**21  # bytes; large blocks are rounded up to huge pages, so that maps of about one size fit them
 
 
 def empty(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
@@ -56,7 +57,9 @@ class Pool:
 
     def empty(self, count: int, dtype: torch.dtype) -> Tensor:
         """Return a tensor of some uninitialised numbers, (count,)."""
-        size = -(-count * dtype.itemsize // _PAGE) * _PAGE
+        size = count * dtype.itemsize
+        step = _PAGE if size >= _PAGE else _SMALLEST
+        size = -(-size // step) * step
         with self._lock:
             fitting = [block for block in self.free if size <= len(block) <= 2 * size]
             block = min(fitting, key=len) if fitting else _allocate(size)
@@ -103,7 +106,7 @@ def _allocate(size: int) -> mmap.mmap:
         block = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     except OSError as error:
         raise MemoryError(f"too little memory for {size} bytes") from error
-    if hasattr(mmap, "MADV_HUGEPAGE"):
+    if hasattr(mmap, "MADV_HUGEPAGE") and size >= _PAGE:
         with suppress(OSError):  # a system may be built without huge pages
             block.madvise(mmap.MADV_HUGEPAGE)
     return block

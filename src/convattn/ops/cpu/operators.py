@@ -15,6 +15,7 @@ __all__ = [
     "conv_attention",
     "convolution",
     "feed_forward",
+    "pixel_shuffle",
     "pixels_together",
     "pointwise_into",
     "predicted_conv_attention",
@@ -134,6 +135,20 @@ def feed_forward(
     pointers = (weight.data_ptr() for weight in weights)
     problem = FeedForward(Map.of(x), Map.of(out), norm, *pointers, *x.shape, len(expand_bias))
     run("feed_forward", problem, x.dtype)
+    return out
+
+
+def pixel_shuffle(x: Tensor, scale: int, skip: Tensor | None) -> Tensor:
+    """As the function, in one pass over memory that is used again."""
+    images, channels, height, width = x.shape
+    channels //= scale**2
+    out = allocator.empty((images, channels, scale * height, scale * width), x.dtype)
+    pixels = x.unflatten(1, (channels, scale, scale)).permute(0, 1, 4, 2, 5, 3)
+    places = out.unflatten(3, (width, scale)).unflatten(2, (height, scale))
+    if skip is None:
+        places.copy_(pixels)
+    else:
+        torch.add(pixels, skip[:, :, :, None, :, None], out=places)
     return out
 
 
