@@ -20,7 +20,7 @@ from PIL import ImageCms, ImageOps
 
 from convattn.errors import InputError
 from convattn.images.io import Image, read_image, write_image
-from convattn.images.io.pillow import PLUGINS
+from convattn.images.io.formats import PLUGINS
 
 _LOSSY = {"JPEG", "MPO", "AVIF", "TIFF", "WEBP"}
 

@@ -46,13 +46,13 @@ class Results:
     output_format: Annotated[
         str | None,
         typer.Option(
-            metavar="png|jpg|webp|tif|avif",
+            metavar="png|jpg|webp|tif|avif|heic|jxl",
             help="Format; by default that of OUTPUT's name, or of the input.",
         ),
     ] = None
     quality: Annotated[
         int,
-        typer.Option(min=1, max=100, help="Quality of JPEG, WebP and AVIF; 100 is lossless in the last two."),
+        typer.Option(min=1, max=100, help="Quality of lossy formats; 100 is lossless in all but JPEG."),
     ] = 95
     existing: Annotated[Existing, typer.Option(help="What to do if a result exists already.")] = (
         Existing.refuse
@@ -172,9 +172,9 @@ def upscale(
     Upscales by any scale (--scale 2.7) or to a size: --width 1920, --height 1080
     and --size 1920x1080 keep the aspect ratio, --exact stretches the image.
 
-    Reads PNG, JPEG, WebP, TIFF, AVIF, GIF, BMP, HEIC and many more; writes the
-    first five. Transparency, 16 bits, grayscale, color profiles and metadata
-    are kept, and EXIF orientation is applied. JPEG has no transparency, so the
+    Reads PNG, JPEG, WebP, TIFF, AVIF, HEIC, JPEG XL, GIF, BMP and many more;
+    writes the first seven. Transparency, 16 bits, grayscale, color profiles and
+    metadata are kept, and EXIF orientation is applied. JPEG has no transparency, so the
     image gets a white background.
 
     In an output folder, results have the names of their inputs; equal names

@@ -9,6 +9,7 @@ from typing import Generic, Protocol, TypeVar
 from convattn.choices import Existing
 from convattn.errors import InputError
 from convattn.images.io import WRITABLE
+from convattn.images.io.formats import check_encoder
 
 __all__ = ["Job", "Place", "check_existing", "is_wanted", "place_results", "suffix_of_images"]
 
@@ -73,7 +74,7 @@ def suffix_of_images(format: str | None) -> Callable[[PurePath], str]:
             that format cannot be written.
 
     Raises:
-        InputError: The format cannot be written.
+        InputError: The format cannot be written, or not without a plugin.
     """
     if format is None:
         return lambda place: place.suffix if place.suffix.lower() in WRITABLE else ".png"
@@ -81,6 +82,7 @@ def suffix_of_images(format: str | None) -> Callable[[PurePath], str]:
     if suffix not in WRITABLE:
         choices = ", ".join(known.removeprefix(".") for known in WRITABLE)
         raise InputError(f"The format {format} cannot be written; choose {choices}.")
+    check_encoder(WRITABLE[suffix])
     return lambda place: suffix
 
 

@@ -10,7 +10,7 @@ import PIL.Image
 import pyvips
 
 from convattn.images.io import formats
-from convattn.images.io.pillow import PLUGINS, raster_formats
+from convattn.images.io.pillow import raster_formats
 from convattn.serve.jxl import size_of_jxl
 from convattn.serve.kinds import OTHER, Kind, sniff
 from convattn.serve.problems import RejectedError
@@ -65,7 +65,7 @@ def measure(path: Path) -> Measure:
 def _measure_other(path: Path, head: bytes) -> Measure:
     """Measure an image of a format that Pillow decodes; see :mod:`convattn.images.io.pillow`."""
     format = formats.sniff(path)
-    if format and format not in PLUGINS:
+    if format and format not in formats.PLUGINS:
         raise RejectedError("file-unreadable")
     if format:
         _load_plugin(format)
@@ -78,7 +78,7 @@ def _measure_other(path: Path, head: bytes) -> Measure:
 
 
 def _load_plugin(format: str) -> None:
-    module, extra = PLUGINS[format]
+    module, extra = formats.PLUGINS[format]
     try:
         importlib.import_module(module)
     except ImportError:

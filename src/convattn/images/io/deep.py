@@ -1,4 +1,4 @@
-"""16-bit pixels of JPEG 2000 and SGI files, decoded by FFmpeg if PyAV is installed; Pillow reads 8 bits."""
+"""16-bit pixels of JPEG 2000 and SGI files, decoded by FFmpeg if PyAV is installed."""
 
 from pathlib import Path
 from typing import Any

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,12 @@ from convattn.errors import InputError
 
 __all__ = [
     "LIBVIPS",
+    "PLUGINS",
     "READABLE",
     "UNREADABLE",
     "WRITABLE",
     "Format",
+    "check_encoder",
     "check_name",
     "check_size",
     "format_of",
@@ -27,16 +30,16 @@ class Format:
 
     Attributes:
         name: Its usual name.
-        operation: The libvips operation that writes it.
+        operation: The libvips operation that writes it; None where a plugin of Pillow does.
         largest_side: In pixels.
         deep: Whether it holds 16 bits per channel (AVIF: the upper 12 of them).
         alpha: Whether it holds transparency.
         grayscale: Whether it holds images of one channel.
-        options: From the quality, 1 to 100, to the options of the operation.
+        options: From the quality, 1 to 100, to the options of the operation or the plugin.
     """
 
     name: str
-    operation: str
+    operation: str | None
     largest_side: int
     deep: bool
     alpha: bool
@@ -69,6 +72,29 @@ _AVIF = Format(
     False,
     lambda quality: {"Q": quality, "lossless": quality == 100, "compression": "av1"},
 )
+_HEIC = Format(
+    "HEIC",
+    None,
+    16384,
+    True,
+    True,
+    True,
+    lambda quality: (
+        {"quality": -1, "chroma": 444, "matrix_coefficients": 0} if quality == 100 else {"quality": quality}
+    ),
+)
+_JPEG_XL = Format(
+    "JPEG XL",
+    None,
+    65535,
+    False,
+    True,
+    True,
+    lambda quality: {"quality": quality, "lossless": quality == 100},
+)
+
+PLUGINS = {"HEIC": ("pillow_heif", "convattn[heif]"), "JPEG XL": ("pillow_jxl", "convattn[jxl]")}
+"""What reads and writes a format that Pillow itself does not know: a module, and how to install it."""
 
 WRITABLE: dict[str, Format] = {
     ".png": _PNG,
@@ -80,11 +106,14 @@ WRITABLE: dict[str, Format] = {
     ".tif": _TIFF,
     ".tiff": _TIFF,
     ".avif": _AVIF,
+    ".heic": _HEIC,
+    ".heif": _HEIC,
+    ".jxl": _JPEG_XL,
 }
 """The formats that can be written, by the suffix in lower case."""
 
 _ONLY_READ = """
-    .gif .apng .avifs .heic .heif .hif .jxl .bmp .dib .tga .icb .vda .vst .dds .ico .cur .icns .jp2 .j2k .jpc
+    .gif .apng .avifs .hif .bmp .dib .tga .icb .vda .vst .dds .ico .cur .icns .jp2 .j2k .jpc
     .jpf .jpx .mpo .ppm .pgm .pbm .pnm .psd .qoi .sgi .rgb .rgba .bw .pcx .dcx .ras .im .xbm .xpm .blp .fits
 """
 
@@ -151,13 +180,22 @@ def format_of(path: str | os.PathLike[str]) -> Format:
     """Return the format that a file is written in, by its suffix.
 
     Raises:
-        InputError: This format cannot be written.
+        InputError: This format cannot be written, or not without a plugin.
     """
     path = Path(path)
     try:
-        return WRITABLE[path.suffix.lower()]
+        format = WRITABLE[path.suffix.lower()]
     except KeyError:
         raise InputError(f"{path} cannot be written: its name must end in {', '.join(WRITABLE)}.") from None
+    check_encoder(format)
+    return format
+
+
+def check_encoder(format: Format) -> None:
+    """Raise an InputError if the plugin that writes a format is missing."""
+    module, extra = PLUGINS.get(format.name, (None, None))
+    if module and find_spec(module) is None:
+        raise InputError(f"Writing {format.name} needs an encoder: pip install '{extra}'.")
 
 
 def check_name(path: Path) -> None:

@@ -46,6 +46,7 @@ _KEPT = (
 )
 _DROPPED = "exif-ifd1-"  # the thumbnail's
 _NAMES = {16: "PQ (HDR)", 18: "HLG (HDR)"}  # transfer characteristics in H.273
+_WITH_CICP = ("PNG", "HEIC")
 _SRGB_LIKE = ((1, 13), (1, 1), (1, 6), (2, 2))  # primaries and transfer that viewers assume
 _EXIF = b"Exif\0\0"
 _EXIF_IN_TEXT = re.compile(r"png-comment-\d+-Raw profile type (exif|APP1)")  # as ImageMagick writes it
@@ -129,7 +130,7 @@ def warn_of_losses(image: Image, path: Path, format: Format) -> None:
 def _unspeakable(image: Image, format: Format) -> str | None:
     if "gainmap-data" in image.metadata and (format.name != "JPEG" or image.pixels.shape[2] != 3):
         return "the HDR gain map"
-    if CICP in image.metadata and format.name != "PNG":
+    if CICP in image.metadata and format.name not in _WITH_CICP:
         primaries, transfer = bytes(image.metadata[CICP][1])[:2]
         if (primaries, transfer) not in _SRGB_LIKE and "icc-profile-data" not in image.metadata:
             return f"the color description {_NAMES.get(transfer, f'{primaries}/{transfer} (H.273)')}"

@@ -15,12 +15,10 @@ from PIL import ImageOps, UnidentifiedImageError
 
 from convattn.errors import InputError
 from convattn.images.io.deep import bits_per_channel, read_deep
+from convattn.images.io.formats import PLUGINS
 from convattn.images.io.metadata import CICP
 
-__all__ = ["PLUGINS", "open_with_pillow", "raster_formats"]
-
-PLUGINS = {"HEIC": ("pillow_heif", "convattn[heif]"), "JPEG XL": ("pillow_jxl", "convattn[jxl]")}
-"""What decodes a format that Pillow itself does not know: a module, and how to install it."""
+__all__ = ["open_with_pillow", "raster_formats"]
 
 _NOT_RASTER = {"EPS", "WMF", "BUFR", "GRIB", "HDF5", "MPEG", "FPX", "MIC", "PDF"}
 _DEEP_RAW = re.compile(r"(RGB|RGBA|RGBX|R|G|B)['\";]*;?16|SGI16")

@@ -15,10 +15,10 @@ import pyvips
 import torch
 
 from convattn.errors import InputError
-from convattn.images.io.formats import LIBVIPS, check_name, sniff
+from convattn.images.io.formats import LIBVIPS, PLUGINS, check_name, sniff
 from convattn.images.io.image import Image
 from convattn.images.io.metadata import CICP, collect, exif_in_text, orientation_of, turn_gain_map
-from convattn.images.io.pillow import PLUGINS, open_with_pillow
+from convattn.images.io.pillow import open_with_pillow
 from convattn.images.io.png_chunks import color_chunks, is_animated
 from convattn.images.io.tags import exif_of_tiff, nclx_of
 from convattn.images.lazy_image import Region

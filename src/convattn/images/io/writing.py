@@ -11,6 +11,7 @@ from convattn.files import replacing
 from convattn.images.io.formats import Format, check_name, check_size, format_of
 from convattn.images.io.image import Image
 from convattn.images.io.metadata import CICP, PNG_CHROMATICITIES, PNG_GAMMA, warn_of_losses
+from convattn.images.io.plugins import write_with_plugin
 from convattn.images.io.png_chunks import add_chunks
 from convattn.images.io.reading import reason
 from convattn.images.io.tags import write_exif_to_tiff
@@ -29,7 +30,7 @@ def write_image(image: Image, path: str | os.PathLike[str], *, quality: int = 95
     Args:
         image: What to write.
         path: The file; one that exists is replaced. Missing folders above it are made.
-        quality: 1 to 100, of JPEG, WebP and AVIF; 100 makes WebP and AVIF lossless.
+        quality: 1 to 100, of JPEG, WebP, AVIF, HEIC and JPEG XL; 100 makes all but JPEG lossless.
 
     Raises:
         InputError: The format cannot be written or cannot hold so many pixels, or the file cannot be written.
@@ -40,8 +41,11 @@ def write_image(image: Image, path: str | os.PathLike[str], *, quality: int = 95
     warn_of_losses(image, path, format)
     try:
         with replacing(path, parents=True) as temporary:
-            save = getattr(_to_vips(image, format), format.operation)
-            save(str(temporary), **format.options(quality))
+            vips_image = _to_vips(image, format)
+            if format.operation:
+                getattr(vips_image, format.operation)(str(temporary), **format.options(quality))
+            else:
+                write_with_plugin(vips_image, temporary, format, quality)
             _complete(temporary, image, format)
     except pyvips.Error as error:
         raise InputError(f"{path} cannot be written: {reason(error)}.") from error
