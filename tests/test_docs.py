@@ -44,12 +44,12 @@ def _name(case: tuple[Path, str] | tuple[Path, str, bool]) -> str:
 
 
 @pytest.mark.parametrize("case", list(_blocks("python", "py")), ids=_name)
-def test_python_parses(case):
+def test_python_parses(case: tuple[Path, str]) -> None:
     ast.parse(case[1])
 
 
 @pytest.mark.parametrize("case", list(_commands()), ids=_name)
-def test_command_line_parses(case):
+def test_command_line_parses(case: tuple[Path, str, bool]) -> None:
     """The command line's own parser takes it; what is quoted in running text may lack arguments."""
     _add_plugins()
     _, line, is_complete = case
@@ -64,7 +64,7 @@ def test_command_line_parses(case):
     command.make_context("convattn", words, resilient_parsing=not is_complete)
 
 
-def test_recipe_keys_exist():
+def test_recipe_keys_exist() -> None:
     config = pytest.importorskip("convattn.training.config")
     for path, line, _ in _commands():
         if line.startswith("train "):
@@ -72,7 +72,7 @@ def test_recipe_keys_exist():
             assert keys <= set(config.Recipe.model_fields), path
 
 
-def test_yolo_arguments_exist():
+def test_yolo_arguments_exist() -> None:
     cfg = pytest.importorskip("ultralytics.cfg")
     for path, text in _blocks("sh"):
         for line in text.splitlines():

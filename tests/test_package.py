@@ -19,12 +19,12 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "convattn"
 
 
-def test_version_is_the_installed_one():
+def test_version_is_the_installed_one() -> None:
     assert convattn.__version__ == metadata.version("convattn")
 
 
 @pytest.mark.parametrize("module", ["convattn", "convattn.cli"])
-def test_import_brings_in_no_framework(module):
+def test_import_brings_in_no_framework(module: str) -> None:
     heavy = {"ultralytics", "lightning", "torchvision", "huggingface_hub", "pyvips", "onnx", "matplotlib"}
     script = f"import sys, {module}; print(*sys.modules)"
     modules = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
@@ -44,7 +44,7 @@ FRAMEWORKS = {
 
 
 @pytest.mark.parametrize("module", FRAMEWORKS)
-def test_imports_change_nothing_that_others_share(module):
+def test_imports_change_nothing_that_others_share(module: str) -> None:
     """What they import themselves, such as torch, is imported first."""
     script = f"""
 import importlib, logging, os, sys, warnings
@@ -102,12 +102,12 @@ def _part(path: Path) -> str:
     return path.relative_to(SOURCE).parts[0].removesuffix(".py")
 
 
-def test_every_part_has_its_place():
+def test_every_part_has_its_place() -> None:
     assert {_part(path) for path in SOURCE.rglob("*.py")} - ENTRANCES <= set(ORDER)
 
 
 @pytest.mark.parametrize("part", ORDER)
-def test_imports_run_downward(part):
+def test_imports_run_downward(part: str) -> None:
     allowed = {*ORDER[: ORDER.index(part) + 1], "__version__"}
     for path in SOURCE.rglob("*.py"):
         if _part(path) == part:
@@ -128,7 +128,7 @@ def _imports_at_load(path: Path) -> set[str]:
 @pytest.mark.parametrize(
     "root", [SOURCE, ROOT / "packages/convattn-yolo/src/convattn_yolo"], ids=lambda r: r.name
 )
-def test_no_import_circles(root):
+def test_no_import_circles(root: Path) -> None:
     files = {
         ".".join((root.name, *path.relative_to(root).with_suffix("").parts)).removesuffix(".__init__"): path
         for path in root.rglob("*.py")
@@ -156,7 +156,7 @@ def _requirements(extra: str = "") -> set[str]:
 EXTRAS = ["train", "video", "heif", "jxl", "export", "spandrel", "serve", "ray", "bench", "docs", "dev"]
 
 
-def test_every_requirement_is_pinned():
+def test_every_requirement_is_pinned() -> None:
     pinned = {
         _canonical(line) for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line
     }
@@ -175,7 +175,7 @@ EXTRAS_OF = {
 
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="cannot tell which distribution a module is of")
 @pytest.mark.parametrize("part", ORDER)
-def test_what_modules_import_is_required(part):
+def test_what_modules_import_is_required(part: str) -> None:
     required = set().union(*map(_requirements, ["", *EXTRAS_OF.get(part, [])]))
     if part == "ops":  # comes with torch where there is a GPU for it
         required.add("triton")
@@ -189,7 +189,7 @@ def test_what_modules_import_is_required(part):
                 assert {_canonical(owner) for owner in owners[name]} & required, f"{path}: {name}"
 
 
-def test_wheel_without_a_compiler_holds_code_data_and_license(tmp_path):
+def test_wheel_without_a_compiler_holds_code_data_and_license(tmp_path: Path) -> None:
     project = tmp_path / "project"
     left_out = shutil.ignore_patterns(
         ".*", "*.egg-info", "*.so", "__pycache__", "build", "dist", "runs", "tests"

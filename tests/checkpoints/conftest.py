@@ -1,10 +1,14 @@
 """Small networks with random weights, and what is checked of every file."""
 
+from collections.abc import Callable
 from dataclasses import fields
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from convattn.checkpoints.loading import load_network
 from convattn.errors import InputError
@@ -23,20 +27,20 @@ LAYOUTS = [
 NEAREST = partial(partial, NearestConvUpsampler)
 
 
-def randomized(network):
+def randomized(network: nn.Module) -> Any:
     """With every parameter drawn anew, so that none is zero and none can be taken for another."""
     for parameter in network.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
     return network.eval()
 
 
-def small(kind=ESC, **changes):
+def small(kind: Callable[..., nn.Module] = ESC, **changes: Any) -> Any:
     hyper_parameters = SMALL | {name: changes.pop(name) for name in list(changes) if name in CONFIG_FIELDS}
     defaults = dict(scale=2) if kind is ESC else {}
     return randomized(kind(BodyConfig(**hyper_parameters), **(defaults | changes)))
 
 
-def assert_same_network(actual, expected):
+def assert_same_network(actual: Any, expected: Any) -> None:
     assert type(actual) is type(expected)
     assert actual.scale == expected.scale
     assert not actual.training
@@ -46,7 +50,7 @@ def assert_same_network(actual, expected):
         torch.testing.assert_close(actual(*arguments), expected.eval()(*arguments), rtol=1e-4, atol=1e-4)
 
 
-def assert_refused(path):
+def assert_refused(path: Path) -> None:
     with pytest.raises(InputError) as refusal:
         load_network(path)
     message = str(refusal.value)

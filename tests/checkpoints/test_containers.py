@@ -1,7 +1,12 @@
 """What training code puts around weights."""
 
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
+from torch import Tensor
 
 from convattn.checkpoints.key_names import to_reference
 from convattn.checkpoints.loading import load_network
@@ -10,11 +15,11 @@ from convattn.models.registry import build
 from .conftest import assert_same_network, small
 
 
-def zeroed(state):
+def zeroed(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return {key: 0 * tensor for key, tensor in state.items()}
 
 
-def prefixed(state, prefix="module."):
+def prefixed(state: dict[str, Tensor], prefix: str = "module.") -> dict[str, Tensor]:
     return {f"{prefix}{key}": tensor for key, tensor in state.items()}
 
 
@@ -49,7 +54,7 @@ def prefixed(state, prefix="module."):
         "EMA beside the generator",
     ],
 )
-def test_what_training_code_puts_around_weights(wrap, tmp_path):
+def test_what_training_code_puts_around_weights(wrap: Callable[..., Any], tmp_path: Path) -> None:
     network = small()
     with torch.no_grad():
         for parameter in network.parameters():
@@ -59,7 +64,7 @@ def test_what_training_code_puts_around_weights(wrap, tmp_path):
 
 
 @pytest.mark.parametrize("container", ["generator", "g_ema", "ema_state_dict", "weights"])
-def test_state_dicts_lie_in_containers_of_many_trainers(tmp_path, container):
+def test_state_dicts_lie_in_containers_of_many_trainers(tmp_path: Path, container: str) -> None:
     network = build("esc-nano", 2)
     torch.save({container: network.state_dict(), "step": 3}, tmp_path / "a.pth")
     loaded = load_network(tmp_path / "a.pth").state_dict()

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -220,10 +221,10 @@ def test_a_full_disk_is_one_sentence_and_leaves_room(
     open_ = Path.open
 
     class Full:
-        def __init__(self, file):  # type: ignore[no-untyped-def]
+        def __init__(self, file: Any) -> None:  # type: ignore[no-untyped-def]
             self.file = file
 
-        def __enter__(self):  # type: ignore[no-untyped-def]
+        def __enter__(self) -> Any:  # type: ignore[no-untyped-def]
             return self
 
         def __exit__(self, *_: object) -> None:

@@ -1,11 +1,15 @@
 """Key names of the reference code, and what it computes from the tensors of these names."""
 
 import random
+from collections.abc import Callable
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import Tensor, nn
 
 from convattn.checkpoints.key_names import from_reference, to_reference
 from convattn.checkpoints.loading import load_network, save_network
@@ -18,11 +22,11 @@ from .conftest import NEAREST, small
 # The names of the reference code, written down from a description of its checkpoints, not from our tables.
 
 
-def parameters_of(*parts):
+def parameters_of(*parts: str) -> set[str]:
     return {f"{part}.{kind}" for part in parts for kind in ("weight", "bias")}
 
 
-def body(blocks, layers, *, norm=False, predictor="dwc_proj"):
+def body(blocks: int, layers: int, *, norm: bool = False, predictor: str = "dwc_proj") -> set[str]:
     names = parameters_of("proj", "last")
     for i in range(blocks):
         parts = ["ln_proj", "proj.proj", "proj.dwc", "proj.aggr", "ln_attn", "attn.to_qkv", "attn.to_out"]
@@ -35,7 +39,7 @@ def body(blocks, layers, *, norm=False, predictor="dwc_proj"):
     return names
 
 
-def real(blocks, layers, *positions):
+def real(blocks: int, layers: int, *positions: int) -> set[str]:
     names = body(blocks, layers, norm=True) | {"plk_filter"}
     return names | parameters_of("skip.0", "skip.1", "skip.3", *(f"to_img.{i}" for i in positions))
 
@@ -54,7 +58,7 @@ REFERENCE_NAMES = {
 }
 
 
-PARAMETERS = {
+PARAMETERS: dict[str, dict[int | None, int]] = {
     "esc": {2: 946_728, 3: 955_383, 4: 967_500},
     "esc-light": {2: 603_600, 3: 612_255, 4: 624_372},
     "esc-fp": {2: 523_675, 3: 530_170, 4: 539_263},
@@ -65,7 +69,7 @@ PARAMETERS = {
 
 
 @pytest.mark.parametrize("name", REFERENCE_NAMES)
-def test_reference_names(name):
+def test_reference_names(name: str) -> None:
     with torch.device("meta"):
         state = build(name, 4).state_dict()
     reference = to_reference(state)
@@ -78,7 +82,9 @@ def test_reference_names(name):
     ("name", "scale", "count"),
     [(name, scale, count) for name, counts in PARAMETERS.items() for scale, count in counts.items()],
 )
-def test_published_networks_survive_the_reference_layout(name, scale, count, tmp_path):
+def test_published_networks_survive_the_reference_layout(
+    name: str, scale: int | None, count: int, tmp_path: Path
+) -> None:
     network = build(name, scale)
     save_network(network, tmp_path / "network.pth", layout="reference")
     loaded = load_network(tmp_path / "network.pth")
@@ -90,25 +96,25 @@ def test_published_networks_survive_the_reference_layout(name, scale, count, tmp
 class Reference:
     """What the reference code computes from tensors of these names, for one image of whole windows."""
 
-    def __init__(self, state, window):
+    def __init__(self, state: dict[str, Tensor], window: int) -> None:
         self.state, self.window = state, window
 
-    def conv(self, name, x, **options):
+    def conv(self, name: str, x: Tensor, **options: Any) -> Tensor:
         return F.conv2d(x, self.state[f"{name}.weight"], self.state[f"{name}.bias"], **options)
 
-    def norm(self, name, x):
+    def norm(self, name: str, x: Tensor) -> Tensor:
         if f"{name}.weight" not in self.state:
             return x
         weight, bias = self.state[f"{name}.weight"], self.state[f"{name}.bias"]
         return F.layer_norm(x.movedim(1, -1), weight.shape, weight, bias, 1e-6).movedim(-1, 1)
 
-    def ffn(self, name, x):
+    def ffn(self, name: str, x: Tensor) -> Tensor:
         x = F.gelu(self.conv(f"{name}.proj", x))
         return self.conv(
             f"{name}.aggr", x + F.gelu(self.conv(f"{name}.dwc", x, padding=1, groups=x.shape[1]))
         )
 
-    def attention(self, name, x):
+    def attention(self, name: str, x: Tensor) -> Tensor:
         table = self.state[f"{name}.relative_position_bias"]
         side, heads = self.window, len(table)
         pixels = torch.cartesian_prod(torch.arange(side), torch.arange(side))
@@ -123,7 +129,7 @@ class Reference:
                 out[here] = (score.softmax(-1) @ v).mT.reshape(1, -1, side, side)
         return self.conv(f"{name}.to_out", out)
 
-    def conv_attention(self, name, x):
+    def conv_attention(self, name: str, x: Tensor) -> Tensor:
         factored = "lk_spatial" in self.state
         predictor = f"{name}.plk.{'proj' if factored else 'dwc_proj'}"
         large = self.state["lk_spatial" if factored else "plk_filter"]
@@ -140,7 +146,7 @@ class Reference:
             first = F.conv2d(first, mean, padding=pad) + F.conv2d(first, kernel, padding=1, groups=dim)
         return self.conv(f"{name}.aggr", torch.cat((first, rest), 1))
 
-    def features(self, x, blocks, layers):
+    def features(self, x: Tensor, blocks: int, layers: int) -> Tensor:
         shallow = x = self.conv("proj", x, padding=1)
         for block in (f"blocks.{i}" for i in range(blocks)):
             skip = x
@@ -152,11 +158,11 @@ class Reference:
             x = skip + self.conv(f"{block}.conv_out", self.norm(f"{block}.ln_out", x), padding=1)
         return shallow + self.conv("last", self.norm("ln_last", x), padding=1)
 
-    def classic(self, x, scale, mode="nearest"):
+    def classic(self, x: Tensor, scale: int, mode: str = "nearest") -> Tensor:
         residual = F.pixel_shuffle(self.conv("to_img", self.features(x, 2, 2), padding=1), scale)
         return residual + F.interpolate(x, scale_factor=scale, mode=mode)
 
-    def real(self, x, doublings):
+    def real(self, x: Tensor, doublings: tuple[int, ...]) -> Tensor:
         skip = F.pad(self.conv("skip.0", x), [3] * 4, mode="reflect")
         skip = F.leaky_relu(self.conv("skip.1", skip, groups=skip.shape[1]), 0.2)
         x = self.features(x, 2, 2) + self.conv("skip.3", skip)
@@ -208,7 +214,9 @@ class Reference:
     ],
     ids=["classic", "normalized", "factored", "real", "neosr real", "neosr real ×2"],
 )
-def test_reference_file_computes_what_the_reference_code_would(network, names, compute, tmp_path):
+def test_reference_file_computes_what_the_reference_code_would(
+    network: nn.Module, names: set[str], compute: Callable[..., Any], tmp_path: Path
+) -> None:
     state = to_reference(network.state_dict())
     assert set(state) == names
     torch.save({"params_ema": state}, tmp_path / "network.pth")
@@ -219,7 +227,7 @@ def test_reference_file_computes_what_the_reference_code_would(network, names, c
         torch.testing.assert_close(loaded(x), compute(reference, x))
 
 
-def test_names_of_dysample():
+def test_names_of_dysample() -> None:
     network = small(ESCReal, norm=True, upsampler=partial(DySample, scale=4))
     tail = {"to_img.init_pos", "to_img.scope.weight"} | parameters_of("to_img.offset", "to_img.end_conv")
     assert set(to_reference(network.state_dict())) == real(2, 2) | tail

@@ -3,12 +3,14 @@
 import tempfile
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
+from torch import nn
 
 from convattn.checkpoints.loading import load_network, save_network
 from convattn.errors import InputError
@@ -22,12 +24,12 @@ from .conftest import LAYOUTS, assert_same_network, small
 
 
 @st.composite
-def networks(draw):
+def networks(draw: st.DrawFn) -> nn.Module:
     """Networks of any shape."""
     heads = draw(st.integers(1, 3))
     dim = heads * draw(st.integers(2, 5))
     hidden = st.integers(1, 2 * dim).map(lambda channels: (channels + 0.5) / dim)
-    features = dict(
+    features: dict[str, Any] = dict(
         dim=dim,
         heads=heads,
         large_kernel_dim=draw(st.integers(4, max(4, dim))),
@@ -60,7 +62,7 @@ def networks(draw):
 
 @given(networks(), st.sampled_from(LAYOUTS))
 @settings(max_examples=30, deadline=None)
-def test_round_trip(network, target):
+def test_round_trip(network: nn.Module, target: tuple[str, str]) -> None:
     layout, suffix = target
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"network{suffix}"
@@ -73,7 +75,7 @@ def test_round_trip(network, target):
 
 
 @pytest.mark.parametrize(("layout", "suffix"), LAYOUTS[:2])
-def test_header(layout, suffix, tmp_path):
+def test_header(layout: str, suffix: str, tmp_path: Path) -> None:
     save_network(build("esc-nano", 3), tmp_path / f"n{suffix}", layout=layout, metadata={"seed": 5})
     with safe_open(tmp_path / f"n{suffix}", "pt") as file:
         header = file.metadata()
@@ -83,19 +85,19 @@ def test_header(layout, suffix, tmp_path):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_header_names_the_network(name, tmp_path):
+def test_header_names_the_network(name: str, tmp_path: Path) -> None:
     save_network(build(name, 4), tmp_path / "network.safetensors")
     with safe_open(tmp_path / "network.safetensors", "pt") as file:
         assert file.metadata()["network"] == name
 
 
-def test_compiled_network_is_saved_under_its_own_names(tmp_path):
+def test_compiled_network_is_saved_under_its_own_names(tmp_path: Path) -> None:
     network = small()
     save_network(torch.compile(network), tmp_path / "network.safetensors")
     assert_same_network(load_network(tmp_path / "network.safetensors"), network)
 
 
-def test_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
+def test_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "network.safetensors"
     save_network(small(), path)
     before = path.read_bytes()
@@ -117,7 +119,7 @@ def test_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     ("layout", "file"),
     [("convattn", "x.pth"), ("reference", "x.onnx"), ("convattn", "missing/x.safetensors")],
 )
-def test_unusable_target_is_refused(layout, file, tmp_path):
+def test_unusable_target_is_refused(layout: str, file: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="x"):
         save_network(small(), tmp_path / file, layout=layout)
     assert not [*tmp_path.iterdir()]

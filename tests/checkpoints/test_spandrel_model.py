@@ -1,6 +1,8 @@
 """Other people's networks: loaded by spandrel, used like ours."""
 
 import sys
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -42,7 +44,7 @@ NETWORKS = {
 
 
 @pytest.fixture
-def network(request, tmp_path):
+def network(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Any, Path]:
     """A network of random weights, and its file."""
     made = NETWORKS[request.param]().eval()
     with torch.no_grad():
@@ -52,11 +54,11 @@ def network(request, tmp_path):
     return made, tmp_path / "network.pth"
 
 
-def every(*names):
+def every(*names: str) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("network", names, indirect=True)
 
 
-def by_hand(network, image):
+def by_hand(network: Any, image: np.ndarray) -> np.ndarray:
     """What the network makes of an image (H, W, 3) in [0, 1] whose size it can take."""
     x = torch.from_numpy(image).movedim(-1, 0)[None]
     with torch.no_grad():
@@ -67,12 +69,12 @@ def by_hand(network, image):
         return x[0].movedim(0, -1).clamp(0, 1).numpy()
 
 
-def colors(*size):
+def colors(*size: int) -> np.ndarray:
     return np.random.default_rng(0).random((*size, 3), np.float32)
 
 
 @every(*NETWORKS)
-def test_the_result_is_the_networks_own(network):
+def test_the_result_is_the_networks_own(network: tuple[Any, Path]) -> None:
     made, path = network
     image = colors(16, 24)
     upscaled = Upscaler(path, device="cpu")(image)
@@ -82,7 +84,7 @@ def test_the_result_is_the_networks_own(network):
 
 @every(*NETWORKS)
 @pytest.mark.parametrize("size", [(1, 1), (3, 17), (21, 5)])
-def test_every_size(network, size):
+def test_every_size(network: tuple[Any, Path], size: tuple[int, int]) -> None:
     upscaler = Upscaler(network[1], device="cpu")
     upscaled = upscaler(colors(*size))
     assert upscaled.shape == (size[0] * upscaler.scale, size[1] * upscaler.scale, 3)
@@ -90,7 +92,7 @@ def test_every_size(network, size):
 
 
 @every("compact", "swinir")
-def test_images_of_a_batch_do_not_meet(network):
+def test_images_of_a_batch_do_not_meet(network: tuple[Any, Path]) -> None:
     spandrel = load_network(network[1])
     x = torch.rand(3, 3, 9, 11)
     alone = torch.cat([spandrel(image) for image in x.split(1)])
@@ -98,14 +100,14 @@ def test_images_of_a_batch_do_not_meet(network):
 
 
 @every("span")
-def test_tiles_make_no_difference_to_a_small_receptive_field(network):
+def test_tiles_make_no_difference_to_a_small_receptive_field(network: tuple[Any, Path]) -> None:
     image = colors(20, 170)
     whole, tiled = (Upscaler(network[1], device="cpu", tile=tile)(image) for tile in (None, 100))
     np.testing.assert_allclose(tiled, whole, atol=1e-5)
 
 
 @every("swinir")
-def test_tiles_lie_on_the_windows(network):
+def test_tiles_lie_on_the_windows(network: tuple[Any, Path]) -> None:
     upscaler = Upscaler(network[1], device="cpu", tile=1)
     assert upscaler.network.window_size == 32
     image = colors(20, 170)
@@ -114,7 +116,7 @@ def test_tiles_lie_on_the_windows(network):
 
 
 @every("compact")
-def test_transparency_grayscale_and_depth(network):
+def test_transparency_grayscale_and_depth(network: tuple[Any, Path]) -> None:
     upscaler = Upscaler(network[1], device="cpu")
     for channels in (1, 2, 4):
         pixels = np.random.default_rng(0).integers(0, 65535, (7, 9, channels), np.uint16)
@@ -123,7 +125,7 @@ def test_transparency_grayscale_and_depth(network):
 
 
 @every("swinir")
-def test_half_precision_falls_back_where_the_architecture_has_none(network):
+def test_half_precision_falls_back_where_the_architecture_has_none(network: tuple[Any, Path]) -> None:
     with pytest.warns(UserWarning, match="cannot compute in fp16"):
         upscaler = Upscaler(network[1], device="cpu", precision="fp16")
     assert upscaler.dtype == torch.float32
@@ -131,7 +133,7 @@ def test_half_precision_falls_back_where_the_architecture_has_none(network):
 
 
 @every("compact")
-def test_every_kind_of_file(network, tmp_path):
+def test_every_kind_of_file(network: tuple[Any, Path], tmp_path: Path) -> None:
     made, path = network
     state = made.state_dict()
     expected = load_network(path)(torch.ones(1, 3, 4, 4))
@@ -149,13 +151,13 @@ def test_every_kind_of_file(network, tmp_path):
 
 
 @every("esrgan")
-def test_the_scale_must_be_the_networks(network):
+def test_the_scale_must_be_the_networks(network: tuple[Any, Path]) -> None:
     assert from_pretrained(network[1], 4).scale == 4
     with pytest.raises(InputError, match="upscales ×4, not ×2"):
         from_pretrained(network[1], 2)
 
 
-def described(monkeypatch, **descriptor):
+def described(monkeypatch: pytest.MonkeyPatch, **descriptor: Any) -> None:
     """Let spandrel find something in any weights."""
     found = type("Descriptor", (), {"architecture": type("Architecture", (), {"name": "Face"}), **descriptor})
     monkeypatch.setattr(spandrel.MAIN_REGISTRY, "load", lambda state: found)
@@ -170,13 +172,15 @@ def described(monkeypatch, **descriptor):
     ],
 )
 @every("compact")
-def test_networks_for_something_else_are_refused(network, monkeypatch, descriptor, message):
+def test_networks_for_something_else_are_refused(
+    network: tuple[Any, Path], monkeypatch: pytest.MonkeyPatch, descriptor: dict[str, Any], message: str
+) -> None:
     described(monkeypatch, **descriptor)
     with pytest.raises(InputError, match=message):
         load_network(network[1])
 
 
-def test_weights_of_nothing_known_are_refused(tmp_path):
+def test_weights_of_nothing_known_are_refused(tmp_path: Path) -> None:
     torch.save({"weight": torch.ones(3)}, tmp_path / "a.pth")
     with pytest.raises(InputError, match=r"a.pth holds no network that convattn or spandrel knows"):
         load_network(tmp_path / "a.pth")
@@ -186,14 +190,16 @@ def test_weights_of_nothing_known_are_refused(tmp_path):
 
 
 @every("compact")
-def test_without_spandrel_the_sentence_says_what_to_install(network, monkeypatch):
+def test_without_spandrel_the_sentence_says_what_to_install(
+    network: tuple[Any, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "spandrel", None)
     with pytest.raises(InputError, match=r"network.pth holds no ESC network.*convattn\[spandrel\]"):
         load_network(network[1])
 
 
 @every("compact")
-def test_nothing_but_tensors_is_unpickled(network, tmp_path):
+def test_nothing_but_tensors_is_unpickled(network: tuple[Any, Path], tmp_path: Path) -> None:
     torch.save({"params": network[0]}, tmp_path / "module.pth")
     with pytest.raises(InputError, match="never unpickled"):
         load_network(tmp_path / "module.pth")

@@ -12,7 +12,7 @@ from .conftest import small
 
 
 @pytest.mark.parametrize(("old", "new"), [(2, 2), (2, 3), (2, 4), (3, 1)])
-def test_transfer_scale_resizes_each_square(old, new):
+def test_transfer_scale_resizes_each_square(old: int, new: int) -> None:
     state = small(scale=old).state_dict()
     moved = transfer_scale(state, new)
     for key in ("to_image.weight", "to_image.bias"):
@@ -26,6 +26,6 @@ def test_transfer_scale_resizes_each_square(old, new):
     small(scale=new).load_state_dict(moved)
 
 
-def test_transfer_scale_needs_a_classic_network():
+def test_transfer_scale_needs_a_classic_network() -> None:
     with pytest.raises(InputError, match="classic"):
         transfer_scale(small(ESCReal).state_dict(), 2)

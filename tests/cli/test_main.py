@@ -3,30 +3,32 @@
 import os
 import subprocess
 import sys
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 import convattn
 
 
-def test_version(command):
+def test_version(command: Callable[..., Any]) -> None:
     ended = command("--version")
     assert (ended.status, ended.out) == (0, f"convattn {convattn.__version__}\n")
 
 
-def test_runs_as_a_module():
+def test_runs_as_a_module() -> None:
     done = subprocess.run([sys.executable, "-m", "convattn", "--version"], capture_output=True, text=True)
     assert done.stdout == f"convattn {convattn.__version__}\n"
 
 
-def test_help_names_every_command(command):
+def test_help_names_every_command(command: Callable[..., Any]) -> None:
     ended = command("--help")
     for name in ("upscale", "train", "evaluate", "export", "degrade", "bench", "doctor", "compare"):
         assert name in ended.out
 
 
 @pytest.mark.parametrize("words", [("-h",), ("upscale", "-h"), ("models", "-h")])
-def test_help_has_a_short_form(command, words):
+def test_help_has_a_short_form(command: Callable[..., Any], words: tuple[str, str] | tuple[str]) -> None:
     ended = command(*words)
     assert ended.status == 0
     assert "Usage: convattn" in ended.out
@@ -38,14 +40,14 @@ def test_help_groups_the_options(command):
 
 
 @pytest.mark.parametrize(("word", "near"), [("upscal", "upscale"), ("trian", "train"), ("doctr", "doctor")])
-def test_a_misspelt_command_gets_a_suggestion(command, word, near):
+def test_a_misspelt_command_gets_a_suggestion(command: Callable[..., Any], word: str, near: str) -> None:
     ended = command(word)
     assert ended.status == 2
     assert near in ended.err
     assert ended.err.count("\n") == 1
 
 
-def test_an_unknown_option_is_one_line(command):
+def test_an_unknown_option_is_one_line(command: Callable[..., Any]) -> None:
     ended = command("upscale", "x.png", "--sclae", "2")
     assert ended.status == 2
     assert "Did you mean --scale?" in ended.err
@@ -61,21 +63,25 @@ def test_an_unknown_option_is_one_line(command):
         (["bench", "attention", "--precision", "fp8"], ["auto", "fp32", "bf16", "fp16"]),
     ],
 )
-def test_a_wrong_choice_is_answered_with_the_choices(command, words, choices):
+def test_a_wrong_choice_is_answered_with_the_choices(
+    command: Callable[..., Any], words: list[str], choices: list[str]
+) -> None:
     ended = command(*words)
     assert ended.status == 2
     assert all(f"'{choice}'" in ended.err for choice in choices)
     assert ended.err.count("\n") == 1
 
 
-def test_doctor_tells_versions_device_and_kernels(command):
+def test_doctor_tells_versions_device_and_kernels(command: Callable[..., Any]) -> None:
     ended = command("doctor")
     assert ended.status == 0
     for line in (f"convattn     {convattn.__version__}", "device", "CPU kernels", "free memory", "torch"):
         assert line in ended.out
 
 
-def test_doctor_says_how_to_get_what_is_missing(command, monkeypatch):
+def test_doctor_says_how_to_get_what_is_missing(
+    command: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("convattn.diagnosis.find_spec", lambda name: None if name == "av" else object())
     out = " ".join(command("doctor").out.split())
     assert 'missing: av; pip install "convattn[video]"' in out

@@ -2,6 +2,9 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,12 +13,12 @@ from convattn.images.io import Image, read_image, write_image
 from convattn.inference import batch_jobs
 
 
-def make(path, *shape, dtype=np.uint8):
+def make(path: str, *shape: int, dtype: type = np.uint8) -> None:
     pixels = np.random.default_rng(0).integers(0, np.iinfo(dtype).max, shape, dtype, endpoint=True)
     write_image(Image(pixels), path)
 
 
-def test_one_image(upscale, tmp_path):
+def test_one_image(upscale: Callable[..., Any], tmp_path: Path) -> None:
     make("a.png", 9, 7, 4, dtype=np.uint16)
     assert upscale("a.png", "-o", "b.png", "--scale", "2") == (0, "")
     upscaled = read_image("b.png").pixels
@@ -23,7 +26,7 @@ def test_one_image(upscale, tmp_path):
     assert upscaled.dtype == np.uint16
 
 
-def test_results_lie_beside_their_inputs(upscale, tmp_path):
+def test_results_lie_beside_their_inputs(upscale: Callable[..., Any], tmp_path: Path) -> None:
     make("a.png", 9, 7, 3)
     make("photos/b.jpg", 6, 5, 3)
     assert upscale("a.png", "photos") == (0, "Writing a_x2.png\nWriting photos_x2\n")
@@ -33,7 +36,7 @@ def test_results_lie_beside_their_inputs(upscale, tmp_path):
     assert read_image("a_x1.5.webp").pixels.shape == (14, 11, 3)
 
 
-def test_the_self_ensemble(upscale):
+def test_the_self_ensemble(upscale: Callable[..., Any]) -> None:
     make("a.png", 9, 7, 3)
     make("turned.png", 9, 7, 3)
     write_image(Image(np.rot90(read_image("a.png").pixels)), "turned.png")
@@ -43,7 +46,7 @@ def test_the_self_ensemble(upscale):
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "tif", "avif"])
-def test_a_folder_in_every_format(upscale, tmp_path, suffix):
+def test_a_folder_in_every_format(upscale: Callable[..., Any], tmp_path: Path, suffix: str) -> None:
     make("in/a.png", 9, 7, 3)
     make("in/b.jpg", 20, 30, 1)
     assert upscale("in", "-o", "out", "--output-format", suffix) == (0, "")
@@ -52,7 +55,9 @@ def test_a_folder_in_every_format(upscale, tmp_path, suffix):
 
 
 @pytest.mark.parametrize("size", [(1, 1), (20, 30_000)])
-def test_extreme_images(upscale, monkeypatch, size):
+def test_extreme_images(
+    upscale: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, size: tuple[int, int]
+) -> None:
     make("a.png", *size, 1)
     if size[1] > 1:  # the network's time is not what is tested
         monkeypatch.setattr("convattn.models.esc.ESC.forward", lambda self, x: x.repeat(1, 1, 2, 2))
@@ -60,14 +65,14 @@ def test_extreme_images(upscale, monkeypatch, size):
     assert read_image("b.png").pixels.shape[:2] == (size[0] * 2, size[1] * 2)
 
 
-def test_a_image_too_long_for_its_format(upscale):
+def test_a_image_too_long_for_its_format(upscale: Callable[..., Any]) -> None:
     make("a.png", 2, 30_000, 1)
     status, said = upscale("a.png", "-o", "b.webp")
     assert status == 1
     assert "WebP holds at most 16383 pixels a side, not 60000×4; choose PNG or TIFF." in said
 
 
-def test_bad_images_do_not_keep_the_others_from_it(upscale, tmp_path):
+def test_bad_images_do_not_keep_the_others_from_it(upscale: Callable[..., Any], tmp_path: Path) -> None:
     make("in/good.png", 6, 6, 3)
     make("in/cut.png", 60, 60, 3)
     (tmp_path / "in/cut.png").write_bytes((tmp_path / "in/cut.png").read_bytes()[:2000])
@@ -87,7 +92,7 @@ def test_bad_images_do_not_keep_the_others_from_it(upscale, tmp_path):
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["good.png"]
 
 
-def test_animations_are_told_of(upscale):
+def test_animations_are_told_of(upscale: Callable[..., Any]) -> None:
     from PIL import Image
 
     frames = [Image.new("RGB", (5, 5), color) for color in ("red", "blue")]
@@ -96,7 +101,7 @@ def test_animations_are_told_of(upscale):
     assert (status, said) == (0, "Warning: a.gif holds 2 frames or pages; only the first is read.\n")
 
 
-def test_results_that_exist(upscale):
+def test_results_that_exist(upscale: Callable[..., Any]) -> None:
     make("a.png", 6, 6, 3)
     make("b.png", 6, 6, 3)
     status, said = upscale("a.png", "-o", "b.png")
@@ -120,7 +125,9 @@ def test_results_that_exist(upscale):
         (["a.png", "-o", "b.png", "--fidelity", "0.5"], "no weights for fidelity"),
     ],
 )
-def test_each_mistake_gets_one_sentence(upscale, tmp_path, arguments, complaint):
+def test_each_mistake_gets_one_sentence(
+    upscale: Callable[..., Any], tmp_path: Path, arguments: list[str], complaint: str
+) -> None:
     make("a.png", 6, 6, 3)
     (tmp_path / "nothing").mkdir()
     before = (tmp_path / "a.png").read_bytes()
@@ -141,13 +148,17 @@ def test_each_mistake_gets_one_sentence(upscale, tmp_path, arguments, complaint)
         (["a.png", "-o"], "-o"),
     ],
 )
-def test_words_that_are_no_command_get_one_sentence(upscale, arguments, complaint):
+def test_words_that_are_no_command_get_one_sentence(
+    upscale: Callable[..., Any], arguments: list[str], complaint: str
+) -> None:
     status, said = upscale(*arguments)
     assert status == 2
     assert re.fullmatch(rf"convattn: .*{complaint}.*[.?] See convattn --help\.\n", said)
 
 
-def test_a_folder_without_the_right_to_write(upscale, tmp_path, monkeypatch):
+def test_a_folder_without_the_right_to_write(
+    upscale: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     make("a.png", 6, 6, 3)
     access = os.access
     monkeypatch.setattr(batch_jobs.os, "access", lambda path, mode: mode != os.W_OK and access(path, mode))
@@ -156,12 +167,14 @@ def test_a_folder_without_the_right_to_write(upscale, tmp_path, monkeypatch):
     assert "out cannot be written; choose another" in said
 
 
-def test_interrupted_it_leaves_nothing_behind(upscale, tmp_path, monkeypatch):
+def test_interrupted_it_leaves_nothing_behind(
+    upscale: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import pyvips
 
     make("a.png", 6, 6, 3)
 
-    def interrupt(image, path, **options):
+    def interrupt(image: Any, path: Path, **options: Any) -> None:
         with open(path, "wb") as file:
             file.write(b"half")
         raise KeyboardInterrupt
@@ -173,7 +186,7 @@ def test_interrupted_it_leaves_nothing_behind(upscale, tmp_path, monkeypatch):
     assert not list((tmp_path / "out").iterdir())
 
 
-def test_help_says_what_there_is():
+def test_help_says_what_there_is() -> None:
     script = "import sys; sys.argv[1:] = ['upscale', '--help']; from convattn.cli import main; main()"
     said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
     for option in ("--output", "--scale", "--model", "--tile", "--precision", "--device", "--existing"):

@@ -1,5 +1,8 @@
 """``convattn upscale`` with a network of another architecture."""
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -11,7 +14,7 @@ pytest.importorskip("spandrel")
 from spandrel.architectures.SAFMN import SAFMN
 
 
-def test_a_image(upscale):
+def test_a_image(upscale: Callable[..., Any]) -> None:
     torch.save({"params": SAFMN(dim=8, n_blocks=1, upscaling_factor=2).state_dict()}, "safmn.pth")
     pixels = np.random.default_rng(0).integers(0, 255, (11, 13, 4), np.uint8)
     write_image(Image(pixels), "a.png")

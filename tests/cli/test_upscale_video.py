@@ -1,7 +1,10 @@
 """``convattn upscale`` of videos and animations, with a network that nobody trained."""
 
 import re
+from collections.abc import Callable
 from fractions import Fraction
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,11 +17,11 @@ av = pytest.importorskip("av")
 from convattn.video.animation import Animation, read_animation, write_animation  # noqa: E402
 
 
-def frames(count=3):
+def frames(count: int = 3) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 255, (count, 12, 16, 4), np.uint8)
 
 
-def make_clip(path):
+def make_clip(path: Path) -> None:
     with av.open(str(path), "w") as video:
         stream = video.add_stream("libx264", rate=25)
         stream.height, stream.width, stream.pix_fmt = 12, 16, "yuv420p"
@@ -30,13 +33,13 @@ def make_clip(path):
         video.mux(stream.encode(None))
 
 
-def look_of(path):
+def look_of(path: Path) -> tuple[Any, ...]:
     with av.open(str(path)) as video:
         stream = video.streams.video[0]
         return stream.codec_context.name, (stream.width, stream.height), sum(1 for _ in video.decode(stream))
 
 
-def test_a_video(upscale, tmp_path):
+def test_a_video(upscale: Callable[..., Any], tmp_path: Path) -> None:
     make_clip("clip.mp4")
     assert upscale("clip.mp4", "-o", "big.mp4") == (0, "")
     assert look_of("big.mp4") == ("h264", (32, 24), 5)
@@ -44,7 +47,7 @@ def test_a_video(upscale, tmp_path):
     assert look_of("b.mp4") == ("hevc", (32, 24), 5)
 
 
-def test_a_video_into_a_folder(upscale, tmp_path):
+def test_a_video_into_a_folder(upscale: Callable[..., Any], tmp_path: Path) -> None:
     make_clip("clip.mp4")
     status, said = upscale("clip.mp4", "-o", "frames/", "--output-format", "webp")
     assert (status, said) == (0, "clip.mp4 has 25 frames per second.\n")
@@ -55,7 +58,7 @@ def test_a_video_into_a_folder(upscale, tmp_path):
     assert look_of("video.mkv")[1:] == ((64, 48), 5)
 
 
-def test_a_folder_of_frames(upscale):
+def test_a_folder_of_frames(upscale: Callable[..., Any]) -> None:
     for number, pixels in enumerate(frames()):
         write_image(Image(pixels), f"in/{number}.png")
     status, said = upscale("in", "-o", "video.mkv", "--fps", "5")
@@ -64,7 +67,7 @@ def test_a_folder_of_frames(upscale):
     assert look_of("video.mkv")[2] == 3
 
 
-def test_animations_to_animations_and_to_video(upscale):
+def test_animations_to_animations_and_to_video(upscale: Callable[..., Any]) -> None:
     write_animation(Animation(frames(), [50, 100, 70]), "a.gif")
     for target in ("b.gif", "b.webp", "b.apng"):
         assert upscale("a.gif", "-o", target) == (0, "")
@@ -76,7 +79,7 @@ def test_animations_to_animations_and_to_video(upscale):
     assert look_of("b.mp4")[1:] == ((32, 24), 3)
 
 
-def test_what_exists_is_refused_kept_or_replaced(upscale, tmp_path):
+def test_what_exists_is_refused_kept_or_replaced(upscale: Callable[..., Any], tmp_path: Path) -> None:
     make_clip("clip.mp4")
     (tmp_path / "big.mp4").write_bytes(b"mine")
     status, said = upscale("clip.mp4", "-o", "big.mp4")
@@ -99,7 +102,9 @@ def test_what_exists_is_refused_kept_or_replaced(upscale, tmp_path):
         (("empty", "-o", "big.mp4"), "no images"),
     ],
 )
-def test_what_cannot_be_done_is_one_sentence(upscale, tmp_path, arguments, said):
+def test_what_cannot_be_done_is_one_sentence(
+    upscale: Callable[..., Any], tmp_path: Path, arguments: tuple[Any, ...], said: str
+) -> None:
     make_clip("clip.mp4")
     (tmp_path / "empty").mkdir()
     status, error = upscale(*arguments)
@@ -108,8 +113,8 @@ def test_what_cannot_be_done_is_one_sentence(upscale, tmp_path, arguments, said)
     assert error.count("\n") == 1
 
 
-def test_ctrl_c_is_one_sentence(upscale, monkeypatch):
-    def interrupted(*_, **__):
+def test_ctrl_c_is_one_sentence(upscale: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
     make_clip("clip.mp4")
@@ -120,7 +125,7 @@ def test_ctrl_c_is_one_sentence(upscale, monkeypatch):
     assert said.count("\n") == 1
 
 
-def test_still_images_are_no_video(tmp_path):
+def test_still_images_are_no_video(tmp_path: Path) -> None:
     for kind in ("png", "webp"):
         write_image(Image(frames()[0]), tmp_path / f"still.{kind}")
         assert not split_inputs([str(tmp_path / f"still.{kind}")], str(tmp_path / f"large.{kind}"))[0]
@@ -129,7 +134,7 @@ def test_still_images_are_no_video(tmp_path):
     assert not split_inputs([str(tmp_path)], str(tmp_path / "out"))[0]
 
 
-def test_videos_images_and_folders_go_in_one_call(upscale, tmp_path):
+def test_videos_images_and_folders_go_in_one_call(upscale: Callable[..., Any], tmp_path: Path) -> None:
     (tmp_path / "in/deep").mkdir(parents=True)
     for name in ("in/a.mp4", "in/deep/b.mkv", "in/c.avi", "d.mp4"):
         make_clip(tmp_path / name)
@@ -141,7 +146,7 @@ def test_videos_images_and_folders_go_in_one_call(upscale, tmp_path):
         assert look_of(tmp_path / "out" / name)[1:] == ((32, 24), 5)
 
 
-def test_one_bad_video_does_not_keep_the_others_from_it(upscale, tmp_path):
+def test_one_bad_video_does_not_keep_the_others_from_it(upscale: Callable[..., Any], tmp_path: Path) -> None:
     make_clip("a.mp4")
     (tmp_path / "b.mp4").write_bytes(b"no video" * 99)
     status, said = upscale("b.mp4", "a.mp4", "-o", "out")
@@ -150,7 +155,7 @@ def test_one_bad_video_does_not_keep_the_others_from_it(upscale, tmp_path):
     assert look_of("out/a.mp4")[2] == 5
 
 
-def test_a_colon_is_part_of_a_name(upscale):
+def test_a_colon_is_part_of_a_name(upscale: Callable[..., Any]) -> None:
     make_clip("plain.mp4")
     with open("plain.mp4", "rb") as source, open("Dune: Part Two.mp4", "wb") as copy:
         copy.write(source.read())
@@ -158,14 +163,14 @@ def test_a_colon_is_part_of_a_name(upscale):
     assert look_of("./Dune: large.mp4")[2] == 5
 
 
-def test_animations_of_every_kind_become_each_other(upscale):
+def test_animations_of_every_kind_become_each_other(upscale: Callable[..., Any]) -> None:
     write_animation(Animation(frames(), [10, 20, 1000]), "a.png")
     for target in ("b.webp", "c.avif", "d.apng"):
         assert upscale("a.png", "-o", target) == (0, "")
         assert read_animation(target).delays == [10, 20, 1000]
 
 
-def test_pipes(upscale, tmp_path, monkeypatch):
+def test_pipes(upscale: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import io
     import types
 

@@ -5,8 +5,10 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from pathlib import PurePath
+from pathlib import Path, PurePath
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,17 +31,19 @@ pytestmark = pytest.mark.usefixtures("cluster")
 
 
 @pytest.fixture(scope="module")
-def settings(tmp_path_factory):
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     file = tmp_path_factory.mktemp("weights") / "nano.safetensors"
     save_network(build("esc-nano", 2), str(file))
     return Settings(model=str(file), scale=2, device="cpu")
 
 
-def contents(folder):
+def contents(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
-def test_results_names_and_failures_are_those_of_one_machine(settings, folder, tmp_path):
+def test_results_names_and_failures_are_those_of_one_machine(
+    settings: Settings, folder: Path, tmp_path: Path
+) -> None:
     (folder / "broken.png").write_bytes(b"\x89PNG broken")
     seen: list[float] = []
     many, one = tmp_path / "many", tmp_path / "one"
@@ -51,10 +55,10 @@ def test_results_names_and_failures_are_those_of_one_machine(settings, folder, t
     assert (seen[-1], len(seen)) == (1, summary.found)
 
 
-def test_jobs_are_found_lazily(folder, monkeypatch):
+def test_jobs_are_found_lazily(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     listed = []
 
-    def listing(self):
+    def listing(self: Any) -> Iterator[PurePath]:
         for name in ("a.png", "b.png", "c.png"):
             listed.append(name)
             yield PurePath(name)
@@ -65,7 +69,9 @@ def test_jobs_are_found_lazily(folder, monkeypatch):
     assert listed == ["a.png"]
 
 
-def test_existing_results_are_refused_skipped_or_overwritten(settings, folder, tmp_path):
+def test_existing_results_are_refused_skipped_or_overwritten(
+    settings: Settings, folder: Path, tmp_path: Path
+) -> None:
     job = Job(Address(str(folder / "a.png")), Address(str(tmp_path / "a.png")))
     Worker(settings).upscale_image(job)
     before = (tmp_path / "a.png").stat().st_mtime_ns
@@ -80,7 +86,7 @@ def test_existing_results_are_refused_skipped_or_overwritten(settings, folder, t
 class _Killed(Worker):
     """Dies at one image: the first time only, or each time."""
 
-    def upscale_image(self, job):
+    def upscale_image(self, job: Any) -> Any:
         mark = str(job.source) + ".mark"
         if "once" in mark and not os.path.exists(mark):
             open(mark, "w").close()
@@ -90,7 +96,9 @@ class _Killed(Worker):
         return super().upscale_image(job)
 
 
-def test_a_killed_worker_costs_only_the_image_that_kills_it(settings, tmp_path, monkeypatch):
+def test_a_killed_worker_costs_only_the_image_that_kills_it(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(upscaling, "Worker", _Killed)
     (tmp_path / "in").mkdir()
     for name in ("1.png", "once.png", "always.png", "4.png"):
@@ -102,18 +110,18 @@ def test_a_killed_worker_costs_only_the_image_that_kills_it(settings, tmp_path, 
     assert done == ["1.png", "4.png", "once.png"]
 
 
-def test_nothing_found_is_one_sentence(settings, tmp_path):
+def test_nothing_found_is_one_sentence(settings: Settings, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="no image"):
         upscale_on_cluster([str(tmp_path / "empty")], str(tmp_path / "out"), settings)
 
 
-def test_a_wrong_model_fails_at_once(tmp_path):
+def test_a_wrong_model_fails_at_once(tmp_path: Path) -> None:
     with pytest.raises(InputError):
         upscale_on_cluster([str(tmp_path)], str(tmp_path / "out"), Settings(model="no-such-model"))
 
 
-def test_no_result_lies_among_the_inputs(folder):
+def test_no_result_lies_among_the_inputs(folder: Path) -> None:
     for inputs, output in (
         ([folder], folder),
         ([folder / "a.png"], folder / "a.png"),
@@ -123,44 +131,48 @@ def test_no_result_lies_among_the_inputs(folder):
             list(find_jobs([str(given) for given in inputs], str(output)))
 
 
-def test_earlier_results_are_no_inputs(folder):
+def test_earlier_results_are_no_inputs(folder: Path) -> None:
     found = [str(job.source) for job in find_jobs([str(folder)], str(folder / "sub"))]
     assert len(found) == 4
     assert not [source for source in found if "/sub/" in source]
 
 
-def test_a_single_file_becomes_the_output_itself(folder):
+def test_a_single_file_becomes_the_output_itself(folder: Path) -> None:
     (job,) = find_jobs([str(folder / "b.bmp")], str(folder.parent / "large.jpg"))
     assert job.target == Address(str(folder.parent / "large.jpg"))
     with pytest.raises(InputError, match="videos end in"):
         list(find_jobs(["clip.mp4"], "clip.jpg"))
 
 
-def test_what_is_left_is_counted():
+def test_what_is_left_is_counted() -> None:
     assert Summary(found=5, done=2, failures=[Failure("a", "b")]).left == 2
 
 
 class _Unstartable(Worker):
-    def __init__(self, settings):
+    def __init__(self, settings: Settings) -> None:
         raise RuntimeError("no such file on this machine")
 
 
-def test_workers_that_cannot_start_are_one_sentence(settings, folder, tmp_path, monkeypatch):
+def test_workers_that_cannot_start_are_one_sentence(
+    settings: Settings, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(upscaling, "Worker", _Unstartable)
     with pytest.raises(InputError, match="No worker starts"):
         upscale_on_cluster([str(folder)], str(tmp_path / "out"), settings)
 
 
-def test_the_command_line_upscales_on_a_cluster(settings, folder, tmp_path, command):
+def test_the_command_line_upscales_on_a_cluster(
+    settings: Settings, folder: Path, tmp_path: Path, command: Callable[..., Any]
+) -> None:
     (folder / "broken.png").write_bytes(b"\x89PNG broken")
-    words = ["upscale", folder, "-o", tmp_path / "out", "--model", settings.model, "--device", "cpu"]
+    words = ["upscale", folder, "-o", tmp_path / "out", "--model", str(settings.model), "--device", "cpu"]
     ended = command(*words, "--cluster", "auto")
     assert ended.status == 1
     assert "1 of 6 files failed" in ended.err
     assert len([path for path in (tmp_path / "out").rglob("*") if path.is_file()]) == 5
 
 
-def test_ctrl_c_leaves_no_litter_and_is_resumed(settings, tmp_path):
+def test_ctrl_c_leaves_no_litter_and_is_resumed(settings: Settings, tmp_path: Path) -> None:
     """A real signal to a real process, which then is started again."""
     import ray
 
@@ -176,7 +188,16 @@ def test_ctrl_c_leaves_no_litter_and_is_resumed(settings, tmp_path):
         "import signal, convattn.cli as cli\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\ncli.main()",
     ]
-    command += ["upscale", str(tmp_path / "in"), "-o", str(out), "--model", settings.model, "--device", "cpu"]
+    command += [
+        "upscale",
+        str(tmp_path / "in"),
+        "-o",
+        str(out),
+        "--model",
+        str(settings.model),
+        "--device",
+        "cpu",
+    ]
     command += ["--cluster", ray.get_runtime_context().gcs_address, "--existing", "skip"]
     running = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     while not (out.is_dir() and list(out.glob("*.png"))) and running.poll() is None:

@@ -5,9 +5,12 @@ import signal
 import uuid
 from dataclasses import replace
 from fractions import Fraction
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from torch import Tensor
 
 av = pytest.importorskip("av")
 pytest.importorskip("ray")
@@ -25,18 +28,18 @@ FRAMES, SEGMENT = 10, 4
 
 
 @pytest.fixture(autouse=True)
-def _short_segments(monkeypatch):
+def _short_segments(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("convattn.video.job._SEGMENT", SEGMENT)
 
 
 @pytest.fixture(scope="module")
-def settings(tmp_path_factory):
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     file = tmp_path_factory.mktemp("weights") / "nano.safetensors"
     save_network(build("esc-nano", 2), str(file))
     return Settings(model=str(file), scale=2, device="cpu", batch_size=3)
 
 
-def make_clip(path, codec="libx264", options=None):
+def make_clip(path: Path, codec: str = "libx264", options: dict[str, str] | None = None) -> Path:
     """Ten noisy frames, with a key frame every third."""
     random = np.random.default_rng(0)
     with av.open(str(path), "w") as video:
@@ -51,24 +54,24 @@ def make_clip(path, codec="libx264", options=None):
 
 
 @pytest.fixture
-def clip(tmp_path):
+def clip(tmp_path: Path) -> Path:
     return make_clip(tmp_path / "clip.mp4")
 
 
-def on_one_machine(clip, target, settings):
+def on_one_machine(clip: Path, target: Path, settings: Settings) -> bytes:
     worker = Worker(settings)
     options = dict(batch_size=settings.batch_size, label=settings.label(worker._upscaler))
     upscale_video(clip, target, worker._upscaler, **options)
     return target.read_bytes()
 
 
-def packets_of(path):
+def packets_of(path: Path) -> list[tuple[Any, ...]]:
     """Everything but the header, in which Matroska has random numbers."""
     with av.open(str(path)) as video:
         return [(packet.pts, packet.dts, packet.duration, bytes(packet)) for packet in video.demux()]
 
 
-def job_of(clip, target):
+def job_of(clip: Path, target: Path) -> Job[Address]:
     return Job(Address(str(clip)), Address(str(target)))
 
 
@@ -82,7 +85,9 @@ def job_of(clip, target):
         (".ts", "mpeg2video", {"g": "4", "bf": "2"}),
     ],
 )
-def test_segments_in_any_order_give_the_video_of_one_machine(settings, tmp_path, suffix, codec, options):
+def test_segments_in_any_order_give_the_video_of_one_machine(
+    settings: Settings, tmp_path: Path, suffix: str, codec: str, options: dict[str, str]
+) -> None:
     clip = make_clip(tmp_path / f"clip{suffix}", codec, options)
     job = job_of(clip, tmp_path / f"many{suffix}")
     assert Worker(settings).plan_video(job) == [0, 1, 2]
@@ -98,11 +103,11 @@ def test_segments_in_any_order_give_the_video_of_one_machine(settings, tmp_path,
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
 
 
-def test_a_job_that_one_machine_began_is_resumed(settings, clip, tmp_path):
+def test_a_job_that_one_machine_began_is_resumed(settings: Settings, clip: Path, tmp_path: Path) -> None:
     target, worker = tmp_path / "big.mp4", Worker(settings)
     calls = []
 
-    def stops(frames):
+    def stops(frames: Tensor) -> Tensor:
         calls.append(len(frames))
         if len(calls) == 4:
             raise RuntimeError
@@ -113,7 +118,9 @@ def test_a_job_that_one_machine_began_is_resumed(settings, clip, tmp_path):
     assert worker.plan_video(job_of(clip, target)) == [1, 2]
 
 
-def test_segments_on_a_storage_are_those_of_one_machine(settings, clip, tmp_path):
+def test_segments_on_a_storage_are_those_of_one_machine(
+    settings: Settings, clip: Path, tmp_path: Path
+) -> None:
     root = f"memory://{uuid.uuid4().hex}"
     with Address(f"{root}/in/clip.mp4").replacing() as path:
         path.write_bytes(clip.read_bytes())
@@ -131,7 +138,7 @@ def test_segments_on_a_storage_are_those_of_one_machine(settings, clip, tmp_path
     assert not (Address(f"{root}/out/.clip.mp4.parts/job")).exists()
 
 
-def test_existing_videos_are_refused_or_skipped(settings, clip, tmp_path):
+def test_existing_videos_are_refused_or_skipped(settings: Settings, clip: Path, tmp_path: Path) -> None:
     target = tmp_path / "big.mp4"
     target.write_bytes(b"older")
     with pytest.raises(InputError, match="exists already"):
@@ -143,13 +150,13 @@ def test_existing_videos_are_refused_or_skipped(settings, clip, tmp_path):
 class _Killed(Worker):
     """Dies once, at the second segment."""
 
-    def __init__(self, settings):
+    def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
         import convattn.video.job
 
         convattn.video.job._SEGMENT = SEGMENT
 
-    def upscale_segment(self, job, number):
+    def upscale_segment(self, job: Any, number: int) -> Any:
         mark = str(job.source) + ".mark"
         if number == 1 and not os.path.exists(mark):
             open(mark, "w").close()
@@ -158,7 +165,9 @@ class _Killed(Worker):
 
 
 @pytest.mark.usefixtures("cluster")
-def test_a_killed_worker_costs_only_its_segment(settings, clip, tmp_path, monkeypatch):
+def test_a_killed_worker_costs_only_its_segment(
+    settings: Settings, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(upscaling, "Worker", _Killed)
     (tmp_path / "broken.mp4").write_bytes(b"no video")
     summary = upscale_on_cluster([str(clip), str(tmp_path / "broken.mp4")], str(tmp_path / "out"), settings)

@@ -10,7 +10,7 @@ SIZES = [(48, 37), (33, 64), (90, 51), (27, 80), (65, 65), (41, 72), (88, 30), (
 
 
 @pytest.mark.parametrize("name", ["esc-nano", "esc-fp", "esc-nano-lte"])
-def test_a_folder_of_sizes_compiles_at_most_three_times(name):
+def test_a_folder_of_sizes_compiles_at_most_three_times(name: str) -> None:
     torch._dynamo.reset()
     counter = CompileCounter()
     network = build(name, None if name.endswith("lte") else 2).eval().requires_grad_(False)

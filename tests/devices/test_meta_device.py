@@ -30,7 +30,7 @@ def run(network: torch.nn.Module, x: Tensor, scale: int = 2) -> Tensor:
 
 @pytest.mark.parametrize("name", SMALL)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
-def test_networks_infer(name, dtype):
+def test_networks_infer(name: str, dtype: torch.dtype) -> None:
     network = build(name, 2 if name.startswith("esc") and "real" not in name else None).to("meta", dtype)
     with torch.inference_mode():
         out = run(network, on_meta(2, 3, 37, 50, dtype=dtype))
@@ -41,7 +41,7 @@ def test_networks_infer(name, dtype):
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_networks_train_a_step(name):
+def test_networks_train_a_step(name: str) -> None:
     network = build(name, 2 if "real" not in name else None).to("meta")
     optimizer = torch.optim.AdamW(network.parameters())
     run(network, on_meta(2, 3, 24, 24)).abs().mean().backward()
@@ -51,7 +51,7 @@ def test_networks_train_a_step(name):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("backend", sorted({*ATTENTIONS} - {"flex"}))  # which compiles for a device that runs
-def test_window_attention(backend, dtype):
+def test_window_attention(backend: str, dtype: torch.dtype) -> None:
     q, k, v = (on_meta(1, 32, 20, 33, dtype=dtype).requires_grad_() for _ in range(3))
     table = on_meta(2, 15**2, dtype=dtype).requires_grad_()
     out = window_attention(q, k, v, table, backend=backend)
@@ -61,20 +61,20 @@ def test_window_attention(backend, dtype):
 
 
 @pytest.mark.parametrize("backend", sorted(CONVOLUTIONS))
-def test_conv_attention(backend):
+def test_conv_attention(backend: str) -> None:
     x = on_meta(2, 8, 20, 33).requires_grad_()
     large, dynamic = on_meta(8, 8, 13, 13).requires_grad_(), on_meta(2, 8, 3, 3).requires_grad_()
     conv_attention(x, large, dynamic, backend=backend).sum().backward()
     assert all(tensor.grad is not None for tensor in (x, large, dynamic))
 
 
-def test_a_tensor_left_on_the_cpu_is_noticed():
+def test_a_tensor_left_on_the_cpu_is_noticed() -> None:
     network = build("esc-nano", 2).to("meta")
     with pytest.raises(Exception, match="device"):
         network(torch.zeros(1, 3, 24, 24))
 
 
-def test_what_training_on_a_gpu_adds():
+def test_what_training_on_a_gpu_adds() -> None:
     logits = Discriminator(16).to("meta")(on_meta(1, 3, 64, 64))
     adversarial_loss(logits, real=True).backward()
     assert resize_bicubic(on_meta(1, 3, 64, 64), 0.5).device.type == "meta"

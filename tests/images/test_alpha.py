@@ -2,6 +2,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
 from convattn.images.alpha import fill_transparent, fill_transparent_lazily, limit_to_neighbors
 from convattn.images.lazy_image import LazyImage
@@ -9,13 +10,13 @@ from convattn.images.lazy_image import LazyImage
 sizes = st.tuples(st.integers(1, 20), st.integers(1, 20))
 
 
-def sparse_alpha(size, opaque=0.1):
+def sparse_alpha(size: tuple[int, int], opaque: float = 0.1) -> Tensor:
     return torch.rand(2, 1, *size) * (torch.rand(2, 1, *size) < opaque)
 
 
 @settings(max_examples=30, deadline=None)
 @given(size=sizes, opaque=st.floats(0, 1))
-def test_hidden_colors_leak_nowhere(size, opaque):
+def test_hidden_colors_leak_nowhere(size: tuple[int, int], opaque: float) -> None:
     color, alpha = torch.rand(2, 3, *size), sparse_alpha(size, opaque)
     others = torch.where(alpha > 0, color, torch.rand(2, 3, *size))
     filled = fill_transparent(color, alpha)
@@ -25,9 +26,13 @@ def test_hidden_colors_leak_nowhere(size, opaque):
 
 @settings(max_examples=30)
 @given(size=st.tuples(st.integers(1, 150), st.integers(1, 150)), opaque=st.sampled_from([0, 1e-4, 0.01, 0.5]))
-def test_large_images_are_filled_region_by_region(size, opaque):
+def test_large_images_are_filled_region_by_region(size: tuple[int, int], opaque: float) -> None:
     color, alpha = torch.rand(1, 3, *size), sparse_alpha(size, opaque)[:1]
-    maps = (LazyImage(size, lambda region, x=x: x[:, :, region[0], region[1]]) for x in (color, alpha))
+
+    def lazy(x: Tensor) -> LazyImage:
+        return LazyImage(size, lambda region: x[:, :, region[0], region[1]])
+
+    maps = lazy(color), lazy(alpha)
     read, filled = fill_transparent_lazily(*maps).read, torch.empty_like(color)
     for top in range(0, size[0], 40):
         rows = slice(top, min(top + 40, size[0]))
@@ -39,7 +44,7 @@ def test_large_images_are_filled_region_by_region(size, opaque):
 
 @settings(max_examples=30, deadline=None)
 @given(size=sizes)
-def test_what_is_filled_in_lies_between_the_colors_that_are_seen(size):
+def test_what_is_filled_in_lies_between_the_colors_that_are_seen(size: tuple[int, int]) -> None:
     color, alpha = torch.rand(2, 3, *size), sparse_alpha(size)
     alpha[:, :, 0, 0] = 1
     color[:, :, 1:] *= alpha[:, :, 1:] > 0
@@ -47,7 +52,7 @@ def test_what_is_filled_in_lies_between_the_colors_that_are_seen(size):
     assert (fill_transparent(color, alpha) >= seen - 1e-6).all()
 
 
-def test_one_visible_color_fills_everything():
+def test_one_visible_color_fills_everything() -> None:
     alpha = torch.zeros(1, 1, 13, 9)
     alpha[..., 3, 4] = 0.2
     color = torch.rand(1, 3, 13, 9)
@@ -56,7 +61,7 @@ def test_one_visible_color_fills_everything():
 
 
 @pytest.mark.parametrize("scale", [2, 3])
-def test_flat_alpha_stays_exactly_flat_and_nothing_rings(scale):
+def test_flat_alpha_stays_exactly_flat_and_nothing_rings(scale: int) -> None:
     alpha = torch.zeros(1, 1, 12, 12)
     alpha[..., 6:] = 1
     ringing = torch.randn(1, 1, 12 * scale, 12 * scale)

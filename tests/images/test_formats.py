@@ -3,6 +3,7 @@
 import io
 import struct
 import warnings
+from pathlib import Path
 
 import numpy as np
 import PIL.Image
@@ -17,13 +18,13 @@ from convattn.images.io import Image, find_images, read_image, sniff, write_imag
 from convattn.images.io.png_chunks import add_chunks, color_chunks
 
 
-def random_pixels(channels=3, height=20, width=30, dtype=np.uint8):
+def random_pixels(channels: int = 3, height: int = 20, width: int = 30, dtype: type = np.uint8) -> np.ndarray:
     largest = np.iinfo(dtype).max
     shape = height, width, channels
     return np.random.default_rng(0).integers(0, largest, shape, dtype, endpoint=True)
 
 
-def smooth(height=48, width=64):
+def smooth(height: int = 48, width: int = 64) -> np.ndarray:
     y, x = np.mgrid[:height, :width]
     return np.stack([127 + 100 * np.sin((x + 2 * y) / (9 + k)) for k in range(3)], -1).astype(np.uint8)
 
@@ -32,7 +33,7 @@ def smooth(height=48, width=64):
 @pytest.mark.parametrize(
     "suffix", ["bmp", "tga", "dds", "ico", "jp2", "ppm", "qoi", "sgi", "pcx", "im", "tif"]
 )
-def test_what_pillow_writes_is_read_as_pillow_reads_it(tmp_path, suffix, mode):
+def test_what_pillow_writes_is_read_as_pillow_reads_it(tmp_path: Path, suffix: str, mode: str) -> None:
     path = tmp_path / f"a.{suffix}"
     image = PIL.Image.fromarray(random_pixels(4, 32, 32)).convert(mode)
     try:
@@ -52,7 +53,9 @@ def test_what_pillow_writes_is_read_as_pillow_reads_it(tmp_path, suffix, mode):
 @given(
     largest=st.integers(256, 65535), height=st.integers(1, 9), width=st.integers(1, 9), comment=st.booleans()
 )
-def test_deep_ppm_keeps_16_bits(tmp_path_factory, largest, height, width, comment):
+def test_deep_ppm_keeps_16_bits(
+    tmp_path_factory: pytest.TempPathFactory, largest: int, height: int, width: int, comment: bool
+) -> None:
     values = np.random.default_rng(largest).integers(0, largest, (height, width, 3), endpoint=True)
     header = f"P6\n{'# by a camera' if comment else ''}\n{width} {height}\n{largest}\n"
     path = tmp_path_factory.mktemp("ppm") / "a.ppm"
@@ -62,14 +65,14 @@ def test_deep_ppm_keeps_16_bits(tmp_path_factory, largest, height, width, commen
     np.testing.assert_allclose(pixels / 65535, values / largest, atol=1e-5)
 
 
-def test_a_cut_off_ppm_is_refused(tmp_path):
+def test_a_cut_off_ppm_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.ppm").write_bytes(b"P6 9 9 65535\n" + bytes(100))
     with pytest.raises(InputError, match="cut off"):
         read_image(tmp_path / "a.ppm")
 
 
 @pytest.mark.parametrize("suffix", ["bmp", "tga", "jp2", "qoi", "dds"])
-def test_damaged_files_are_one_sentence(tmp_path, suffix):
+def test_damaged_files_are_one_sentence(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"a.{suffix}"
     PIL.Image.fromarray(random_pixels()).save(path)
     path.write_bytes(path.read_bytes()[:200])
@@ -88,13 +91,13 @@ def test_damaged_files_are_one_sentence(tmp_path, suffix):
         (b"gimp xcf file", "GIMP"),
     ],
 )
-def test_other_formats_are_refused_by_name(tmp_path, content, name):
+def test_other_formats_are_refused_by_name(tmp_path: Path, content: bytes, name: str) -> None:
     (tmp_path / "a.png").write_bytes(content)
     with pytest.raises(InputError, match=f"is {name}, which cannot be read"):
         read_image(tmp_path / "a.png")
 
 
-def test_lab_and_cmyk_go_through_their_colors(tmp_path):
+def test_lab_and_cmyk_go_through_their_colors(tmp_path: Path) -> None:
     rgb = PIL.Image.fromarray(smooth())
     lab = ImageCms.profileToProfile(
         rgb, ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB"), outputMode="LAB"
@@ -107,7 +110,7 @@ def test_lab_and_cmyk_go_through_their_colors(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", ["heic", "jxl"])
-def test_plugins_are_used_or_named(tmp_path, monkeypatch, suffix):
+def test_plugins_are_used_or_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str) -> None:
     module = {"heic": "pillow_heif", "jxl": "pillow_jxl"}[suffix]
     plugin = pytest.importorskip(module)
     if suffix == "heic":
@@ -120,7 +123,7 @@ def test_plugins_are_used_or_named(tmp_path, monkeypatch, suffix):
         read_image(path)
 
 
-def test_heic_keeps_ten_bits_and_hdr(tmp_path):
+def test_heic_keeps_ten_bits_and_hdr(tmp_path: Path) -> None:
     pillow_heif = pytest.importorskip("pillow_heif")
     deep = (smooth().astype(np.uint16) * 257) & 0xFFC0
     heif = pillow_heif.from_bytes("RGB;16", (64, 48), deep.tobytes())
@@ -130,7 +133,7 @@ def test_heic_keeps_ten_bits_and_hdr(tmp_path):
     assert np.abs(image.pixels.astype(int) - deep).mean() < 400
 
 
-def test_avif_sequences_give_their_first_frame(tmp_path):
+def test_avif_sequences_give_their_first_frame(tmp_path: Path) -> None:
     frames = [PIL.Image.fromarray(np.roll(smooth(), shift, 1)) for shift in (0, 9)]
     frames[0].save(tmp_path / "a.avif", save_all=True, append_images=frames[1:], quality=95)
     with pytest.warns(UserWarning, match="2 frames or pages; only the first"):
@@ -149,7 +152,7 @@ PQ = {"cICP": bytes([9, 16, 0, 1])}
 
 
 @pytest.mark.parametrize("chunks", [LINEAR, WIDE, PQ], ids=["linear", "p3", "pq"])
-def test_png_keeps_what_describes_its_colors(tmp_path, chunks):
+def test_png_keeps_what_describes_its_colors(tmp_path: Path, chunks: dict[str, bytes]) -> None:
     write_image(Image(smooth()), tmp_path / "a.png")
     add_chunks(tmp_path / "a.png", chunks)
     image = read_image(tmp_path / "a.png")
@@ -161,7 +164,7 @@ def test_png_keeps_what_describes_its_colors(tmp_path, chunks):
         write_image(image, tmp_path / "b.jpg")
 
 
-def test_png_of_srgb_needs_no_warning(tmp_path):
+def test_png_of_srgb_needs_no_warning(tmp_path: Path) -> None:
     write_image(Image(smooth()), tmp_path / "a.png")
     add_chunks(tmp_path / "a.png", {"gAMA": struct.pack(">I", 45455)})
     with warnings.catch_warnings():
@@ -170,7 +173,7 @@ def test_png_of_srgb_needs_no_warning(tmp_path):
 
 
 @pytest.mark.parametrize(("transfer", "name"), [(16, "PQ"), (18, "HLG")])
-def test_hdr_avif_becomes_hdr_png(tmp_path, transfer, name):
+def test_hdr_avif_becomes_hdr_png(tmp_path: Path, transfer: int, name: str) -> None:
     PIL.Image.fromarray(smooth()).save(tmp_path / "a.avif", quality=95)
     data = (tmp_path / "a.avif").read_bytes()
     start = data.index(b"colrnclx") + 8
@@ -184,7 +187,7 @@ def test_hdr_avif_becomes_hdr_png(tmp_path, transfer, name):
 
 
 @pytest.mark.parametrize("orientation", [1, 6])
-def test_ultra_hdr_keeps_its_gain_map_upright(tmp_path, orientation):
+def test_ultra_hdr_keeps_its_gain_map_upright(tmp_path: Path, orientation: int) -> None:
     ramp = np.linspace(0, 4, 64, dtype=np.float32)[None, :, None].repeat(48, 0).repeat(3, 2)
     vips_image = pyvips.Image.new_from_array(ramp, interpretation="scrgb")
     vips_image.uhdrsave(str(tmp_path / "a.jpg"))
@@ -203,7 +206,7 @@ def test_ultra_hdr_keeps_its_gain_map_upright(tmp_path, orientation):
 # --- Metadata ---
 
 
-def photo_with_thumbnail(path, orientation=6):
+def photo_with_thumbnail(path: Path, orientation: int = 6) -> None:
     thumbnail = io.BytesIO()
     PIL.Image.fromarray(smooth(24, 32)).save(thumbnail, "JPEG")
     data = thumbnail.getvalue()
@@ -217,7 +220,7 @@ def photo_with_thumbnail(path, orientation=6):
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "webp", "png"])
-def test_old_thumbnails_are_dropped_and_the_rest_stays(tmp_path, suffix):
+def test_old_thumbnails_are_dropped_and_the_rest_stays(tmp_path: Path, suffix: str) -> None:
     photo_with_thumbnail(tmp_path / "a.jpg")
     image = read_image(tmp_path / "a.jpg")
     assert image.pixels.shape[:2] == (64, 48)
@@ -230,7 +233,7 @@ def test_old_thumbnails_are_dropped_and_the_rest_stays(tmp_path, suffix):
 
 
 @pytest.mark.parametrize("source", ["jpg", "tif"])
-def test_tiff_keeps_exif_gps_and_xmp(tmp_path, source):
+def test_tiff_keeps_exif_gps_and_xmp(tmp_path: Path, source: str) -> None:
     exif = PIL.Image.Exif()
     exif[0x010F], exif[0x0132] = "Acme", "2025:01:02 03:04:05"
     exif[0x8769] = {0x829A: 0.01, 0x9003: "2025:01:02 03:04:05"}
@@ -285,7 +288,7 @@ def test_values_without_a_range_are_refused(tmp_path, values):
 # --- Folders ---
 
 
-def test_folders_give_every_readable_kind_in_natural_order_and_report_the_rest(tmp_path):
+def test_folders_give_every_readable_kind_in_natural_order_and_report_the_rest(tmp_path: Path) -> None:
     names = ["frame10.png", "frame2.bmp", "frame1.jfif", "x.heic", "notes.txt", "raw.cr2", "drawing.svg"]
     for name in (*names, ".thumbnails/a.png", ".hidden.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -296,13 +299,13 @@ def test_folders_give_every_readable_kind_in_natural_order_and_report_the_rest(t
 
 
 @given(head=st.binary(max_size=40))
-def test_sniffing_never_fails(tmp_path_factory, head):
+def test_sniffing_never_fails(tmp_path_factory: pytest.TempPathFactory, head: bytes) -> None:
     path = tmp_path_factory.mktemp("sniff") / "a"
     path.write_bytes(head)
     assert sniff(path) is None or sniff(path)
 
 
-def test_names_that_are_not_utf_8_are_refused(tmp_path):
+def test_names_that_are_not_utf_8_are_refused(tmp_path: Path) -> None:
     name = tmp_path / "\udcff.png"
     try:
         name.write_bytes(b"not empty")

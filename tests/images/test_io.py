@@ -1,5 +1,7 @@
 import struct
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ from convattn.images.io import Image, find_images, read_image, write_image
 SRGB = pyvips.Image.profile_load("srgb")
 
 
-def grayscale_profile(gamma=1.0):
+def grayscale_profile(gamma: float = 1.0) -> bytes:
     """The smallest ICC profile of a grayscale device: a white point and one curve."""
     white = b"XYZ \0\0\0\0" + struct.pack(">3i", 63190, 65536, 54061)
     curve = b"curv\0\0\0\0" + struct.pack(">IHxx", 1, round(gamma * 256))
@@ -34,12 +36,14 @@ def grayscale_profile(gamma=1.0):
     return header + tags + white + curve
 
 
-def random_pixels(seed=0, *, height=20, width=30, channels=3, dtype=np.uint8):
+def random_pixels(
+    seed: int = 0, *, height: int = 20, width: int = 30, channels: int = 3, dtype: type = np.uint8
+) -> np.ndarray:
     top = np.iinfo(dtype).max
     return np.random.default_rng(seed).integers(0, top, (height, width, channels), dtype, endpoint=True)
 
 
-def smooth_pixels(channels=3, dtype=np.uint8):
+def smooth_pixels(channels: int = 3, dtype: type = np.uint8) -> np.ndarray:
     """Something that lossy formats keep well."""
     ramp = np.linspace(0.1, 0.9, 64)[:, None, None] * np.linspace(0.5, 1, 48)[None, :, None]
     return (np.repeat(ramp, channels, 2) * np.iinfo(dtype).max).astype(dtype)
@@ -53,7 +57,14 @@ def smooth_pixels(channels=3, dtype=np.uint8):
     dtype=st.sampled_from([np.uint8, np.uint16]),
     suffix=st.sampled_from([".png", ".tif", ".TIFF"]),
 )
-def test_lossless_formats_give_back_every_pixel(tmp_path_factory, seed, size, channels, dtype, suffix):
+def test_lossless_formats_give_back_every_pixel(
+    tmp_path_factory: pytest.TempPathFactory,
+    seed: int,
+    size: tuple[int, int],
+    channels: int,
+    dtype: type,
+    suffix: str,
+) -> None:
     pixels = random_pixels(seed, height=size[0], width=size[1], channels=channels, dtype=dtype)
     path = tmp_path_factory.mktemp("images") / f"a{suffix}"
     write_image(Image(pixels), path)
@@ -64,7 +75,7 @@ def test_lossless_formats_give_back_every_pixel(tmp_path_factory, seed, size, ch
 
 @pytest.mark.parametrize("channels", [3, 4])
 @pytest.mark.parametrize("suffix", [".webp", ".avif"])
-def test_quality_100_is_lossless_in_webp_and_avif(tmp_path, suffix, channels):
+def test_quality_100_is_lossless_in_webp_and_avif(tmp_path: Path, suffix: str, channels: int) -> None:
     pixels = random_pixels(channels=channels)
     pixels[..., 3:] |= 1  # WebP may drop the colors of what is fully transparent
     write_image(Image(pixels), tmp_path / f"a{suffix}", quality=100)
@@ -73,14 +84,14 @@ def test_quality_100_is_lossless_in_webp_and_avif(tmp_path, suffix, channels):
 
 @pytest.mark.parametrize(("quality", "largest"), [(95, 3), (20, 40)])
 @pytest.mark.parametrize("suffix", [".jpg", ".jpeg", ".webp", ".avif"])
-def test_lossy_formats_lose_little(tmp_path, suffix, quality, largest):
+def test_lossy_formats_lose_little(tmp_path: Path, suffix: str, quality: int, largest: int) -> None:
     pixels = smooth_pixels()
     write_image(Image(pixels), tmp_path / f"a{suffix}", quality=quality)
     error = read_image(tmp_path / f"a{suffix}").pixels.astype(int) - pixels
     assert np.abs(error).max() <= largest
 
 
-def test_avif_keeps_12_of_16_bits(tmp_path):
+def test_avif_keeps_12_of_16_bits(tmp_path: Path) -> None:
     pixels = smooth_pixels(dtype=np.uint16)
     write_image(Image(pixels), tmp_path / "a.avif", quality=100)
     back = read_image(tmp_path / "a.avif").pixels
@@ -89,7 +100,7 @@ def test_avif_keeps_12_of_16_bits(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".webp"])
-def test_16_bits_are_rounded_where_there_are_but_8(tmp_path, suffix):
+def test_16_bits_are_rounded_where_there_are_but_8(tmp_path: Path, suffix: str) -> None:
     pixels = np.full((16, 16, 3), 100 * 257 + 200, np.uint16)  # 100.8 of 255
     write_image(Image(pixels), tmp_path / f"a{suffix}", quality=100)
     back = read_image(tmp_path / f"a{suffix}").pixels
@@ -97,7 +108,7 @@ def test_16_bits_are_rounded_where_there_are_but_8(tmp_path, suffix):
     assert set(np.unique(back)) == {101}
 
 
-def test_jpeg_puts_transparent_images_on_white(tmp_path):
+def test_jpeg_puts_transparent_images_on_white(tmp_path: Path) -> None:
     pixels = np.zeros((16, 16, 4), np.uint8)
     write_image(Image(pixels), tmp_path / "a.jpg")
     back = read_image(tmp_path / "a.jpg").pixels
@@ -105,7 +116,7 @@ def test_jpeg_puts_transparent_images_on_white(tmp_path):
     assert back.min() == 255
 
 
-def tagged(pixels, path, orientation=6):
+def tagged(pixels: np.ndarray, path: Path, orientation: int = 6) -> None:
     """Write an image with everything that ought to be kept."""
     grayscale = pixels.shape[2] < 3
     vips_image = pyvips.Image.new_from_array(pixels, interpretation="b-w" if grayscale else "srgb")
@@ -135,7 +146,7 @@ UPRIGHT = {
 
 @pytest.mark.parametrize("orientation", UPRIGHT)
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
-def test_orientation_is_applied_exactly_once(tmp_path, suffix, orientation):
+def test_orientation_is_applied_exactly_once(tmp_path: Path, suffix: str, orientation: int) -> None:
     pixels = random_pixels()
     tagged(pixels, tmp_path / f"a{suffix}", orientation)
     image = read_image(tmp_path / f"a{suffix}")
@@ -151,7 +162,7 @@ def test_orientation_is_applied_exactly_once(tmp_path, suffix, orientation):
 
 @pytest.mark.parametrize("target", [".png", ".jpg", ".webp", ".avif"])
 @pytest.mark.parametrize("source", [".png", ".jpg", ".webp"])
-def test_profile_and_metadata_are_kept(tmp_path, source, target):
+def test_profile_and_metadata_are_kept(tmp_path: Path, source: str, target: str) -> None:
     tagged(random_pixels(), tmp_path / f"a{source}")
     image = read_image(tmp_path / f"a{source}")
     larger = replace(image, pixels=np.repeat(np.repeat(image.pixels, 2, 0), 2, 1))
@@ -166,13 +177,13 @@ def test_profile_and_metadata_are_kept(tmp_path, source, target):
         assert vips_image.xres * 25.4 == pytest.approx(300, abs=0.01)
 
 
-def grayscale_image():
+def grayscale_image() -> Image:
     metadata = {"icc-profile-data": (pyvips.GValue.blob_type, grayscale_profile(gamma=1.0))}
     return Image(np.full((64, 48, 1), 128, np.uint8), metadata)
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif"])
-def test_grayscale_stays_grayscale_with_its_profile(tmp_path, suffix):
+def test_grayscale_stays_grayscale_with_its_profile(tmp_path: Path, suffix: str) -> None:
     write_image(grayscale_image(), tmp_path / f"a{suffix}")
     back = read_image(tmp_path / f"a{suffix}")
     assert back.pixels.shape == (64, 48, 1)
@@ -180,14 +191,16 @@ def test_grayscale_stays_grayscale_with_its_profile(tmp_path, suffix):
 
 
 @pytest.mark.parametrize("suffix", [".webp", ".avif"])
-def test_grayscale_with_a_profile_becomes_srgb_where_there_is_no_grayscale(tmp_path, suffix):
+def test_grayscale_with_a_profile_becomes_srgb_where_there_is_no_grayscale(
+    tmp_path: Path, suffix: str
+) -> None:
     write_image(grayscale_image(), tmp_path / f"a{suffix}", quality=100)
     back = read_image(tmp_path / f"a{suffix}")
     assert set(np.unique(back.pixels)) <= {187, 188, 189}  # half the light, seen through sRGB
     assert back.metadata["icc-profile-data"][1][16:20] == b"RGB "
 
 
-def test_cmyk_becomes_rgb_without_its_profile(tmp_path):
+def test_cmyk_becomes_rgb_without_its_profile(tmp_path: Path) -> None:
     paper = np.zeros((16, 16, 4), np.uint8)
     pyvips.Image.new_from_array(paper, interpretation="cmyk").jpegsave(str(tmp_path / "a.jpg"), Q=100)
     image = read_image(tmp_path / "a.jpg")
@@ -197,7 +210,7 @@ def test_cmyk_becomes_rgb_without_its_profile(tmp_path):
     assert pyvips.Image.new_from_file(str(tmp_path / "b.png")).interpretation == "srgb"
 
 
-def test_palettes_and_single_bits_become_whole_images(tmp_path):
+def test_palettes_and_single_bits_become_whole_images(tmp_path: Path) -> None:
     pixels = (random_pixels(channels=1) > 127).astype(np.uint8) * 255
     vips_image = pyvips.Image.new_from_array(pixels, interpretation="b-w")
     vips_image.pngsave(str(tmp_path / "bit.png"), bitdepth=1)
@@ -208,13 +221,13 @@ def test_palettes_and_single_bits_become_whole_images(tmp_path):
     np.testing.assert_array_equal(read_image(tmp_path / "few.png").pixels, np.repeat(pixels, 3, 2))
 
 
-def test_brackets_in_names_are_no_options(tmp_path):
+def test_brackets_in_names_are_no_options(tmp_path: Path) -> None:
     pixels = random_pixels()
     write_image(Image(pixels), tmp_path / "a[Q=1].png")
     np.testing.assert_array_equal(read_image(tmp_path / "a[Q=1].png").pixels, pixels)
 
 
-def test_changed_files_are_read_anew(tmp_path):
+def test_changed_files_are_read_anew(tmp_path: Path) -> None:
     for seed in (0, 1):
         pixels = random_pixels(seed)
         write_image(Image(pixels), tmp_path / "a.png")
@@ -222,7 +235,7 @@ def test_changed_files_are_read_anew(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tif", ".avif"])
-def test_truncated_files_are_refused(tmp_path, suffix):
+def test_truncated_files_are_refused(tmp_path: Path, suffix: str) -> None:
     write_image(Image(random_pixels(height=64, width=64)), tmp_path / f"a{suffix}")
     whole = (tmp_path / f"a{suffix}").read_bytes()
     for part in (0.1, 0.6, 0.95):
@@ -239,14 +252,14 @@ def test_truncated_files_are_refused(tmp_path, suffix):
         ("drawing.png", b"<svg xmlns='http://www.w3.org/2000/svg' width='9' height='9'/>", "is SVG"),
     ],
 )
-def test_what_is_no_image_is_refused(tmp_path, name, content, complaint):
+def test_what_is_no_image_is_refused(tmp_path: Path, name: str, content: bytes, complaint: str) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(InputError, match=f"{name} {complaint}") as error:
         read_image(tmp_path / name)
     assert "\n" not in str(error.value)
 
 
-def test_what_is_no_file_is_refused(tmp_path):
+def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="There is no file"):
         read_image(tmp_path / "missing.png")
     with pytest.raises(InputError, match="is not a file"):
@@ -257,14 +270,16 @@ def test_what_is_no_file_is_refused(tmp_path):
     ("pixels", "complaint"),
     [(np.zeros((8, 8, 3), np.float32), "float values"), (np.zeros((8, 8, 6), np.uint8), "6 channels")],
 )
-def test_numbers_and_channels_without_a_meaning_are_refused(tmp_path, pixels, complaint):
+def test_numbers_and_channels_without_a_meaning_are_refused(
+    tmp_path: Path, pixels: np.ndarray, complaint: str
+) -> None:
     pyvips.Image.new_from_array(pixels).tiffsave(str(tmp_path / "a.tif"))
     with pytest.raises(InputError, match=complaint):
         read_image(tmp_path / "a.tif")
 
 
 @pytest.mark.parametrize("suffix", [".gif", ".webp", ".tif"])
-def test_the_first_frame_is_read_and_the_others_are_reported(tmp_path, suffix):
+def test_the_first_frame_is_read_and_the_others_are_reported(tmp_path: Path, suffix: str) -> None:
     frames = np.concatenate([np.full((16, 16, 3), value, np.uint8) for value in (0, 255, 0)])
     vips_image = pyvips.Image.new_from_array(frames, interpretation="srgb")
     vips_image.set_type(pyvips.GValue.gint_type, "page-height", 16)
@@ -275,7 +290,7 @@ def test_the_first_frame_is_read_and_the_others_are_reported(tmp_path, suffix):
     assert image.pixels[..., :3].max() == 0
 
 
-def test_animated_png_is_reported(tmp_path):
+def test_animated_png_is_reported(tmp_path: Path) -> None:
     write_image(Image(random_pixels()), tmp_path / "a.png")
     still = (tmp_path / "a.png").read_bytes()
     control = b"\0\0\0\x08acTL" + b"\0\0\0\x02\0\0\0\0" + bytes.fromhex("f38d9370")
@@ -285,17 +300,17 @@ def test_animated_png_is_reported(tmp_path):
 
 
 @pytest.mark.parametrize(("suffix", "width"), [(".jpg", 65501), (".webp", 16384), (".avif", 16385)])
-def test_images_too_large_for_a_format_are_refused(tmp_path, suffix, width):
+def test_images_too_large_for_a_format_are_refused(tmp_path: Path, suffix: str, width: int) -> None:
     image = Image(np.zeros((1, width, 3), np.uint8))
     with pytest.raises(InputError, match="choose PNG or TIFF"):
         write_image(image, tmp_path / f"a{suffix}")
     assert not list(tmp_path.iterdir())
 
 
-def test_failed_writing_leaves_what_was_there(tmp_path, monkeypatch):
+def test_failed_writing_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.png").write_bytes(b"precious")
 
-    def fail(vips_image, path, **options):
+    def fail(vips_image: Any, path: Path, **options: Any) -> None:
         with open(path, "wb") as file:
             file.write(b"half")
         raise pyvips.Error("disk full", "no space left\n")
@@ -306,7 +321,7 @@ def test_failed_writing_leaves_what_was_there(tmp_path, monkeypatch):
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"precious"]
 
 
-def test_folders_are_searched_without_hidden_files(tmp_path):
+def test_folders_are_searched_without_hidden_files(tmp_path: Path) -> None:
     for name in ("b.PNG", "a/c.jpeg", ".hidden.png", "notes.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()

@@ -12,7 +12,7 @@ from .conftest import Bicubic, image_tensor, pixels
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16, torch.float32])
 @pytest.mark.parametrize("channels", [2, 4])
-def test_hidden_colors_do_not_show(channels, dtype):
+def test_hidden_colors_do_not_show(channels: int, dtype: torch.dtype) -> None:
     upscale = Upscaler(build("esc-nano", 2), device="cpu")
     image = image_tensor(channels, 24, 20, dtype=dtype)
     image[-1, :, :10] = 0
@@ -21,7 +21,7 @@ def test_hidden_colors_do_not_show(channels, dtype):
     assert torch.equal(upscale(image), upscale(other))
 
 
-def test_no_dark_fringe_around_cut_out_objects():
+def test_no_dark_fringe_around_cut_out_objects() -> None:
     image = np.zeros((16, 16, 4), np.uint8)  # white on transparent black
     image[:, 8:] = 255
     upscaled = Upscaler(Bicubic(), device="cpu")(image)
@@ -31,7 +31,7 @@ def test_no_dark_fringe_around_cut_out_objects():
 
 
 @pytest.mark.parametrize("value", [0, 100, 65535])
-def test_constant_alpha_stays_what_it_is(value):
+def test_constant_alpha_stays_what_it_is(value: int) -> None:
     image = pixels(12, 12, 4, dtype=np.uint16)
     image[..., 3] = value
     upscaled = Upscaler(build("esc-nano", 2), device="cpu")(image)

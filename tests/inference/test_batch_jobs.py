@@ -1,4 +1,5 @@
 import os
+from pathlib import Path
 
 import pytest
 
@@ -7,7 +8,7 @@ from convattn.inference.batch_jobs import plan
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch):
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder to be in, with empty files by the names of images."""
     monkeypatch.chdir(tmp_path)
     for name in ("a.png", "a.jpg", "A.webp", "deep/a.png", "deep/b.gif", "deep/deeper/c.tif"):
@@ -17,7 +18,7 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-def planned(inputs, output, format=None):
+def planned(inputs: list[str], output: str | None, format: str | None = None) -> dict[str, str]:
     return {job.source.as_posix(): job.target.as_posix() for job in plan(inputs, output, format)}
 
 
@@ -40,11 +41,13 @@ def planned(inputs, output, format=None):
         (["missing.png", "a.png"], "out", None, {"missing.png": "out/missing.png", "a.png": "out/a.png"}),
     ],
 )
-def test_names_of_results(folder, inputs, output, format, expected):
+def test_names_of_results(
+    folder: Path, inputs: list[str], output: str, format: str | None, expected: dict[str, str]
+) -> None:
     assert planned(inputs, output, format) == expected
 
 
-def test_what_lies_in_a_folder_keeps_its_place(folder):
+def test_what_lies_in_a_folder_keeps_its_place(folder: Path) -> None:
     assert planned(["deep"], "out") == {
         "deep/a.png": "out/a.png",
         "deep/b.gif": "out/b.png",
@@ -52,22 +55,22 @@ def test_what_lies_in_a_folder_keeps_its_place(folder):
     }
 
 
-def test_earlier_results_are_no_inputs(folder):
+def test_earlier_results_are_no_inputs(folder: Path) -> None:
     assert not any(source.startswith("deep/") for source in planned(["."], "deep"))
     with pytest.raises(InputError, match="overwrite the input"):
         plan(["deep"], "deep")
 
 
-def test_the_output_folder_may_hold_the_inputs(folder):
+def test_the_output_folder_may_hold_the_inputs(folder: Path) -> None:
     assert planned(["deep/deeper"], "deep") == {"deep/deeper/c.tif": "deep/c.tif"}
     assert planned(["deep/deeper/*.tif"], ".") == {"deep/deeper/c.tif": "c.tif"}
 
 
-def test_a_final_slash_makes_a_folder(folder):
+def test_a_final_slash_makes_a_folder(folder: Path) -> None:
     assert planned(["a.png"], "results-v1.5/") == {"a.png": "results-v1.5/a.png"}
 
 
-def test_a_name_that_looks_like_a_pattern_is_taken_at_its_word(folder):
+def test_a_name_that_looks_like_a_pattern_is_taken_at_its_word(folder: Path) -> None:
     (folder / "a[1].png").touch()
     assert planned(["a[1].png"], "b.png") == {"a[1].png": "b.png"}
 
@@ -88,7 +91,9 @@ def test_a_name_that_looks_like_a_pattern_is_taken_at_its_word(folder):
         (["empty"], "out", None, "empty holds no images"),
     ],
 )
-def test_plans_that_cannot_be(folder, inputs, output, format, complaint):
+def test_plans_that_cannot_be(
+    folder: Path, inputs: list[str], output: str, format: str | None, complaint: str
+) -> None:
     os.link("a.png", "link.png")
     (folder / "empty").mkdir()
     with pytest.raises(InputError, match=complaint):

@@ -10,7 +10,7 @@ from convattn.inference.upscaler import Upscaler
 from convattn.models.registry import build
 
 
-def test_weights_are_blended():
+def test_weights_are_blended() -> None:
     sharp, faithful = build("esc-nano", 2), build("esc-nano", 2)
     expected = {
         key: 0.75 * tensor + 0.25 * faithful.state_dict()[key] for key, tensor in sharp.state_dict().items()
@@ -19,12 +19,12 @@ def test_weights_are_blended():
 
 
 @pytest.mark.parametrize(("other", "fidelity"), [(3, 0.5), (2, 1.5), (2, -0.1), (2, float("nan"))])
-def test_impossible_blends(other, fidelity):
+def test_impossible_blends(other: int, fidelity: float) -> None:
     with pytest.raises(InputError, match=r"[Ff]idelity|shapes"):
         interpolate(build("esc-nano", 2), build("esc-nano", other), fidelity)
 
 
-def test_models_with_weights_of_both_kinds(monkeypatch):
+def test_models_with_weights_of_both_kinds(monkeypatch: pytest.MonkeyPatch) -> None:
     networks = {"pair": build("esc-nano", 2), "pair-mse": build("esc-nano", 2)}
     faithful = Upscaler(networks["pair-mse"], device="cpu")
     monkeypatch.setattr(upscaler.catalog, "models", lambda: dict.fromkeys(networks))

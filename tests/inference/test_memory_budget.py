@@ -1,7 +1,10 @@
 """Tiles follow the free memory, and become smaller when it runs out."""
 
+from pathlib import Path
+
 import pytest
 import torch
+from torch import Tensor
 
 from convattn.errors import InputError
 from convattn.inference import devices
@@ -13,11 +16,12 @@ from .conftest import Bicubic, image_tensor, pixels
 class ShortOfMemory(Bicubic):
     """Runs out of memory beyond some size, as each device says it."""
 
-    def __init__(self, error, largest):
+    def __init__(self, error: Exception, largest: int) -> None:
         super().__init__()
-        self.error, self.largest, self.seen = error, largest, []
+        self.error, self.largest = error, largest
+        self.seen: list[tuple[int, ...]] = []
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         self.seen.append(tuple(x.shape[2:]))
         if max(x.shape[2:]) > self.largest:
             raise self.error
@@ -35,7 +39,7 @@ class ShortOfMemory(Bicubic):
         MemoryError(),
     ],
 )
-def test_short_of_memory_the_tiles_become_smaller(error):
+def test_short_of_memory_the_tiles_become_smaller(error: Exception) -> None:
     network = ShortOfMemory(error, largest=200)
     image = image_tensor(3, 400, 10, dtype=torch.uint8)
     upscaled = Upscaler(network, device="cpu", tile=1000)(image)
@@ -44,13 +48,13 @@ def test_short_of_memory_the_tiles_become_smaller(error):
     assert torch.equal(upscaled, Upscaler(Bicubic(), device="cpu")(image))
 
 
-def test_no_memory_at_all_is_reported():
+def test_no_memory_at_all_is_reported() -> None:
     network = ShortOfMemory(MemoryError(), largest=0)
     with pytest.raises(InputError, match="not even in tiles of 160 pixels"):
         Upscaler(network, device="cpu", tile=300)(image_tensor(3, 300, 300, dtype=torch.uint8))
 
 
-def test_other_errors_are_not_taken_for_a_lack_of_memory():
+def test_other_errors_are_not_taken_for_a_lack_of_memory() -> None:
     with pytest.raises(RuntimeError, match="a fault"):
         Upscaler(ShortOfMemory(RuntimeError("a fault"), largest=0), device="cpu")(pixels(9, 9))
 
@@ -58,7 +62,9 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory():
 @pytest.mark.parametrize(
     ("size", "memory", "largest"), [(500, 2**24, 160), (500, 2**34, 500), (9, 2**24, 500)]
 )
-def test_tiles_follow_the_free_memory(monkeypatch, size, memory, largest):
+def test_tiles_follow_the_free_memory(
+    monkeypatch: pytest.MonkeyPatch, size: int, memory: int, largest: int
+) -> None:
     network, shown = Bicubic(), []
     network.register_forward_pre_hook(lambda module, args: shown.append(max(args[0].shape[2:])))
     monkeypatch.setattr("convattn.inference.memory_budget.free_memory", lambda device: memory)
@@ -66,7 +72,7 @@ def test_tiles_follow_the_free_memory(monkeypatch, size, memory, largest):
     assert max(shown) == largest
 
 
-def test_free_memory_heeds_the_container(monkeypatch, tmp_path):
+def test_free_memory_heeds_the_container(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "memory.max").write_text("5000\n")
     (tmp_path / "memory.current").write_text("2000\n")
     monkeypatch.setattr(devices, "_CONTAINER", tmp_path)

@@ -1,6 +1,8 @@
 """Networks of every origin meet one description."""
 
 import copy
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -56,7 +58,7 @@ def test_networks_that_do_not_upscale_images(network: nn.Module) -> None:
         lambda network: torch.compile(network, backend="eager"),
     ],
 )
-def test_wrapped_networks(wrap) -> None:
+def test_wrapped_networks(wrap: Callable[..., Any] | type) -> None:
     network, image = build("esc-nano", 2), torch.rand(3, 12, 9)
     expected = Upscaler(copy.deepcopy(network), device="cpu")(image)
     torch.testing.assert_close(Upscaler(wrap(network), device="cpu")(image), expected, rtol=0, atol=2e-3)

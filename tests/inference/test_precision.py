@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from convattn.inference.upscaler import Upscaler
 from convattn.models.registry import build
@@ -10,9 +11,9 @@ from convattn.models.registry import build
 from .conftest import Bicubic, image_tensor, pixels
 
 
-def test_half_precision_that_overflows_is_computed_again():
+def test_half_precision_that_overflows_is_computed_again() -> None:
     class Overflowing(Bicubic):
-        def forward(self, x):
+        def forward(self, x: Tensor) -> Tensor:
             upscaled = super().forward(x)
             return upscaled / 0 if torch.is_autocast_enabled("cpu") else upscaled
 
@@ -22,7 +23,7 @@ def test_half_precision_that_overflows_is_computed_again():
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
-def test_half_precision_is_close(precision):
+def test_half_precision_is_close(precision: str) -> None:
     network, image = build("esc-nano", 2), image_tensor(3, 24, 24, dtype=torch.float32)
     exact = Upscaler(network, device="cpu", precision="fp32")(image)
     assert (Upscaler(network, device="cpu", precision=precision)(image) - exact).abs().max() < 0.02

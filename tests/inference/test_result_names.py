@@ -1,6 +1,8 @@
 """Results without a given name lie beside their inputs."""
 
 import os
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,7 +28,14 @@ TWO = ScaleRequest((2, 2))
         ("photos/", TWO, None, "photos_x2"),
     ],
 )
-def test_names(tmp_path, monkeypatch, given, request_, format, expected):
+def test_names(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    given: str,
+    request_: Any,
+    format: str | None,
+    expected: str,
+) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "photos").mkdir()
     assert [os.path.normpath(name) for _, name in beside([given], request_, format)] == [
@@ -34,7 +43,7 @@ def test_names(tmp_path, monkeypatch, given, request_, format, expected):
     ]
 
 
-def test_patterns_and_this_folder(tmp_path, monkeypatch):
+def test_patterns_and_this_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "here"
     folder.mkdir()
     monkeypatch.chdir(folder)
@@ -46,7 +55,7 @@ def test_patterns_and_this_folder(tmp_path, monkeypatch):
         beside(["*.jpg"], TWO)
 
 
-def test_long_names_stay_within_the_limit_of_file_systems():
+def test_long_names_stay_within_the_limit_of_file_systems() -> None:
     ((_, name),) = beside(["ä" * 125 + ".png"], TWO)
     assert len(name.encode()) <= 255
     assert name.endswith("ä_x2.png")

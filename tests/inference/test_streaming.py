@@ -4,7 +4,9 @@ import errno
 import subprocess
 import sys
 import tempfile
+from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,7 +24,7 @@ from convattn.models.registry import build
 
 
 @pytest.fixture
-def little_memory(monkeypatch, tmp_path):
+def little_memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """Everything is too large for memory; temporary files go to the folder that is returned."""
     monkeypatch.setattr(memory_budget, "_ALWAYS_WHOLE", 0)
     monkeypatch.setattr(memory_budget, "_MOST_FOR_IMAGES", 0)
@@ -37,11 +39,11 @@ def little_memory(monkeypatch, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def upscale():
+def upscale() -> Upscaler:
     return Upscaler("esc-nano", 2, device="cpu")
 
 
-def image(channels, dtype, size=(53, 67)):
+def image(channels: int, dtype: type, size: tuple[int, int] = (53, 67)) -> Image:
     """Noise; half of alpha, where there is any, is 0."""
     random = np.random.default_rng(channels)
     pixels = random.integers(0, np.iinfo(dtype).max, (*size, channels), dtype, endpoint=True)
@@ -52,7 +54,9 @@ def image(channels, dtype, size=(53, 67)):
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_files_of_large_images_are_those_of_small_ones(channels, dtype, upscale, tmp_path, request):
+def test_files_of_large_images_are_those_of_small_ones(
+    channels: int, dtype: type, upscale: Upscaler, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     source, whole, streamed = (tmp_path / name for name in ("source.png", "whole.png", "streamed.png"))
     write_image(image(channels, dtype), source)
     upscale_files(upscale, [Job(source, whole)])
@@ -66,7 +70,7 @@ def test_files_of_large_images_are_those_of_small_ones(channels, dtype, upscale,
     assert (step > 0).mean() <= (5e-4 if dtype == np.uint8 else 1e-2)  # 14,000 numbers of noise
 
 
-def test_flat_alpha_and_numbers_of_every_kind(upscale, little_memory):
+def test_flat_alpha_and_numbers_of_every_kind(upscale: Upscaler, little_memory: Path) -> None:
     pixels = torch.rand(2, 4, 20, 30)
     pixels[:, 3] = 0.25
     for dtype in (torch.float32, torch.float64, torch.float16, torch.bfloat16):
@@ -75,7 +79,7 @@ def test_flat_alpha_and_numbers_of_every_kind(upscale, little_memory):
         assert (upscaled[:, 3] == 0.25).all()
 
 
-def test_any_scale(request):
+def test_any_scale(request: pytest.FixtureRequest) -> None:
     """With another factor for each side, and alpha limited where the pixels lie."""
     network = build("esc-nano-lte").eval()
     pixels = image(4, np.uint8).pixels
@@ -87,7 +91,7 @@ def test_any_scale(request):
     assert (step > 0).mean() <= 1e-3
 
 
-def test_turned_images_are_turned(upscale, little_memory, tmp_path):
+def test_turned_images_are_turned(upscale: Upscaler, little_memory: Path, tmp_path: Path) -> None:
     from PIL import Image
 
     pil_image, exif = Image.fromarray(image(3, np.uint8).pixels), Image.Exif()
@@ -97,24 +101,26 @@ def test_turned_images_are_turned(upscale, little_memory, tmp_path):
     assert np.array_equal(read_image(tmp_path / "turned.jpg").pixels, expected)
 
 
-def test_progress_runs_from_nothing_to_one(upscale, little_memory):
-    parts = []
+def test_progress_runs_from_nothing_to_one(upscale: Upscaler, little_memory: Path) -> None:
+    parts: list[float] = []
     upscale(image(4, np.uint8).pixels, progress=parts.append)
     assert parts == sorted(parts)
     assert (parts[0] < 0.1, parts[-1]) == (True, 1)
 
 
-def test_out_of_memory_the_same_in_smaller_regions(monkeypatch, upscale):
+def test_out_of_memory_the_same_in_smaller_regions(
+    monkeypatch: pytest.MonkeyPatch, upscale: Upscaler
+) -> None:
     pixels, asked = image(3, np.uint8).pixels, []
     expected = upscale(pixels)
 
-    def recording(*args, budget, **options):
+    def recording(*args: Any, budget: Any, **options: Any) -> Any:
         asked.append(budget.divisor)
         if budget.divisor < 16:
             raise torch.OutOfMemoryError("CUDA out of memory.")
         return streamed(*args, budget=budget, **options)
 
-    def failing(*args, **options):
+    def failing(*args: Any, **options: Any) -> None:
         asked.append(0)
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
@@ -128,7 +134,7 @@ def test_out_of_memory_the_same_in_smaller_regions(monkeypatch, upscale):
         upscale(pixels)
 
 
-def test_half_precision_that_overflows_is_computed_again(little_memory):
+def test_half_precision_that_overflows_is_computed_again(little_memory: Path) -> None:
     network = build("esc-nano", 2).eval()
     network.features.blocks[0].norm_out.weight.data *= 1e20
     network.features.blocks[0].conv_out.weight.data *= 1e-20
@@ -137,7 +143,9 @@ def test_half_precision_that_overflows_is_computed_again(little_memory):
     assert np.array_equal(halves, singles)
 
 
-def test_too_small_a_disk_is_told_at_once(monkeypatch, upscale, little_memory, tmp_path):
+def test_too_small_a_disk_is_told_at_once(
+    monkeypatch: pytest.MonkeyPatch, upscale: Upscaler, little_memory: Path, tmp_path: Path
+) -> None:
     write_image(image(3, np.uint8), tmp_path / "source.tif")
     monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=1000))
     (error,) = upscale_files(upscale, [Job(tmp_path / "source.tif", tmp_path / "target.png")])
@@ -146,23 +154,25 @@ def test_too_small_a_disk_is_told_at_once(monkeypatch, upscale, little_memory, t
     assert not (tmp_path / "target.png").exists()
 
 
-def test_a_disk_that_fills_up(monkeypatch, upscale, little_memory, tmp_path):
+def test_a_disk_that_fills_up(
+    monkeypatch: pytest.MonkeyPatch, upscale: Upscaler, little_memory: Path, tmp_path: Path
+) -> None:
     """Nothing half-written stays, and what was there before is kept."""
     (tmp_path / "target.png").write_text("kept")
     write_image(image(3, np.uint8), tmp_path / "source.tif")
     room = [200_000]
 
     class Full:
-        def __init__(self, file):
+        def __init__(self, file: Any) -> None:
             self.file = file
 
-        def write(self, data):
+        def write(self, data: memoryview) -> int:
             room[0] -= data.nbytes
             if room[0] < 0:
                 raise OSError(errno.ENOSPC, "No space left on device")
             return self.file.write(data)
 
-        def __getattr__(self, name):
+        def __getattr__(self, name: str) -> Any:
             return getattr(self.file, name)
 
     create = tempfile.TemporaryFile
@@ -174,10 +184,10 @@ def test_a_disk_that_fills_up(monkeypatch, upscale, little_memory, tmp_path):
     assert not list(little_memory.iterdir())
 
 
-def test_interruption_leaves_nothing(upscale, little_memory, tmp_path):
+def test_interruption_leaves_nothing(upscale: Upscaler, little_memory: Path, tmp_path: Path) -> None:
     write_image(image(3, np.uint8), tmp_path / "source.tif")
 
-    def interrupt(done):
+    def interrupt(done: float) -> None:
         if done > 0.5:
             raise KeyboardInterrupt
 
@@ -188,7 +198,7 @@ def test_interruption_leaves_nothing(upscale, little_memory, tmp_path):
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
-def test_memory_is_bounded():
+def test_memory_is_bounded() -> None:
     """Upscaling takes less than a quarter of what showing the network the whole takes."""
     code = """
 import numpy as np, re, sys

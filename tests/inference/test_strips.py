@@ -2,12 +2,14 @@
 
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
 from convattn.images.lazy_image import LazyImage, target_of
 from convattn.images.memmap import FileArray
@@ -16,6 +18,7 @@ from convattn.layers import BodyConfig
 from convattn.models.esc import ESC
 from convattn.models.esc_lte import ESCLTE
 from convattn.models.esc_real import ESCReal
+from convattn.models.features import SuperResolutionNetwork
 from convattn.models.registry import build
 from convattn.models.upsamplers import DySample, NearestConvUpsampler
 from convattn.runtimes.pretrained import from_pretrained
@@ -32,14 +35,14 @@ NETWORKS = {
 }
 
 
-def lively(network):
+def lively(network: SuperResolutionNetwork) -> SuperResolutionNetwork:
     """With weights of which none is zero, so that every part takes part."""
     for parameter in network.parameters():
         parameter.data.add_(0.1 * torch.randn_like(parameter))
     return network.eval()
 
 
-def in_strips(network, x, size, **options):
+def in_strips(network: SuperResolutionNetwork, x: Tensor, size: tuple[int, int], **options: Any) -> Tensor:
     """The image put together, each pixel once."""
     image = LazyImage(tuple(x.shape[2:]), lambda region: x[:, :, region[0], region[1]])
     upscaled, times = torch.zeros(1, 3, *size, dtype=x.dtype), torch.zeros(size)
@@ -51,7 +54,7 @@ def in_strips(network, x, size, **options):
     return upscaled
 
 
-def size_of_result(network, x, factors=(2.3, 3.6)):
+def size_of_result(network: Any, x: Tensor, factors: tuple[float, float] = (2.3, 3.6)) -> tuple[int, ...]:
     scales = (network.scale, network.scale) if network.scale else factors
     return tuple(int(length * scale) for length, scale in zip(x.shape[2:], scales, strict=True))
 
@@ -65,7 +68,7 @@ sides = st.sampled_from([1, 2, 7, 8, 9, 16, 23, 31, 40])
     size=st.tuples(sides, sides), pixels=st.sampled_from([1, 8 * 40, 16 * 24, 10**4]), seed=st.integers(0, 9)
 )
 @torch.inference_mode()
-def test_strips_are_the_whole(kind, size, pixels, seed):
+def test_strips_are_the_whole(kind: str, size: tuple[int, int], pixels: int, seed: int) -> None:
     """In regions from one window on: strips as wide as the image, and pieces of strips."""
     torch.manual_seed(seed)
     network, x = lively(NETWORKS[kind]()).double(), torch.rand(1, 3, *size, dtype=torch.float64)
@@ -76,7 +79,7 @@ def test_strips_are_the_whole(kind, size, pixels, seed):
 
 
 @torch.inference_mode()
-def test_shipped_network_in_single_precision():
+def test_shipped_network_in_single_precision() -> None:
     """By the compiled kernels, where there are any; the two halves of the image have other averages."""
     network, x = from_pretrained("esc-nano", 2), torch.rand(1, 3, 61, 45)
     x[..., 20:] *= 0.1
@@ -85,7 +88,7 @@ def test_shipped_network_in_single_precision():
 
 
 @torch.inference_mode()
-def test_places_far_away():
+def test_places_far_away() -> None:
     """DySample may read anywhere."""
     network, x = lively(ESCReal(SMALL, upsampler=DySample)).double(), torch.rand(1, 3, 40, 33).double()
     network.upsampler.offset.weight.data *= 30
@@ -94,9 +97,9 @@ def test_places_far_away():
 
 
 @torch.inference_mode()
-def test_half_precision_and_progress():
+def test_half_precision_and_progress() -> None:
     network, x = lively(build("esc-nano", 2)), torch.rand(1, 3, 40, 33)
-    parts = []
+    parts: list[float] = []
     with torch.autocast("cpu", torch.bfloat16):
         joined = in_strips(network, x, (80, 66), memory=10**5, progress=parts.append)
         whole = network(x)
@@ -112,8 +115,9 @@ def test_half_precision_and_progress():
     dtype=st.sampled_from([np.uint8, np.uint16, np.float32]),
     data=st.data(),
 )
-def test_arrays_in_files_are_arrays(shape, dtype, data):
-    kept, expected = FileArray(shape, dtype), np.zeros(shape, dtype)
+def test_arrays_in_files_are_arrays(shape: tuple[int, int, int], dtype: type, data: Any) -> None:
+    kept = FileArray(shape, dtype)
+    expected: np.ndarray = np.zeros(shape, dtype)
     for _ in range(3):
         starts = [data.draw(st.integers(0, length - 1)) for length in shape[:2]]
         region = tuple(

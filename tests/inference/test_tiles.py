@@ -1,10 +1,14 @@
+from collections.abc import Callable
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
 from convattn.images.tiling import cut
 from convattn.inference.tiles import shared_averages, with_averages
+from convattn.models.features import SuperResolutionNetwork
 from convattn.models.registry import build
 
 
@@ -15,7 +19,9 @@ from convattn.models.registry import build
     step=st.integers(1, 16),
     windows=st.integers(0, 2),
 )
-def test_cores_cover_each_pixel_once_and_see_enough(size, side, step, windows):
+def test_cores_cover_each_pixel_once_and_see_enough(
+    size: tuple[int, int], side: int, step: int, windows: int
+) -> None:
     context = windows * step
     covered = torch.zeros(size, dtype=torch.int)
     for tile in cut(*size, side=side, context=context, step=step):
@@ -32,7 +38,7 @@ def test_cores_cover_each_pixel_once_and_see_enough(size, side, step, windows):
 @given(
     size=st.tuples(st.integers(1, 50), st.integers(1, 50)), side=st.integers(1, 50), scale=st.integers(1, 4)
 )
-def test_tiles_put_together_are_the_image(size, side, scale):
+def test_tiles_put_together_are_the_image(size: tuple[int, int], side: int, scale: int) -> None:
     image = torch.rand(2, 3, *size)
     whole = image.repeat_interleave(scale, 2).repeat_interleave(scale, 3)
     joined = torch.full_like(whole, torch.nan)
@@ -43,7 +49,7 @@ def test_tiles_put_together_are_the_image(size, side, scale):
     assert torch.equal(joined, whole)
 
 
-def lively(network):
+def lively(network: SuperResolutionNetwork) -> SuperResolutionNetwork:
     """Dynamic kernels start at zero; give them something to say."""
     for name, parameter in network.named_parameters():
         if "predictor" in name:
@@ -53,7 +59,7 @@ def lively(network):
 
 @pytest.mark.parametrize("name", ["esc-nano", "esc-fp"])
 @torch.inference_mode()
-def test_averages_of_the_whole_image_change_nothing(name):
+def test_averages_of_the_whole_image_change_nothing(name: str) -> None:
     network, x = lively(build(name, 2)), torch.rand(2, 3, 40, 40)
     averages, whole = shared_averages(network, [x]), network(x)
     torch.testing.assert_close(with_averages(network, x, averages), whole)
@@ -63,7 +69,7 @@ def test_averages_of_the_whole_image_change_nothing(name):
 
 
 @torch.inference_mode()
-def test_averages_weigh_parts_by_their_pixels():
+def test_averages_weigh_parts_by_their_pixels() -> None:
     network, x = lively(build("esc-nano", 2)), torch.rand(1, 3, 24, 24)
     parts = [x[..., :8], x[..., 8:]]
     first, second = (shared_averages(network, [part]) for part in parts)
@@ -72,12 +78,12 @@ def test_averages_weigh_parts_by_their_pixels():
 
 
 @torch.inference_mode()
-def test_shared_averages_bring_tiles_closer_to_the_whole():
+def test_shared_averages_bring_tiles_closer_to_the_whole() -> None:
     network, x = lively(build("esc-nano", 2)), torch.rand(1, 3, 96, 96)
     x[..., 48:] *= 0.2  # tiles that differ, so that averages of their own mislead
     tiles, whole = cut(96, 96, side=64, context=16, step=8), network(x)
 
-    def error(upscale):
+    def error(upscale: Callable[..., Tensor]) -> Tensor:
         joined = torch.empty_like(whole)
         for tile in tiles:
             rows, columns = tile.seen

@@ -3,12 +3,14 @@
 import pickle
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
 import convattn
 from convattn.errors import InputError
@@ -27,7 +29,9 @@ from .conftest import DTYPES, Bicubic, image_tensor, pixels
     scale=st.integers(1, 4),
     tile=st.sampled_from([None, 16]),
 )
-def test_shape_numbers_and_range(size, channels, dtype, scale, tile):
+def test_shape_numbers_and_range(
+    size: tuple[int, int], channels: int, dtype: torch.dtype, scale: int, tile: int | None
+) -> None:
     image = image_tensor(2, channels, *size, dtype=dtype)
     upscaled = Upscaler(Bicubic(scale), device="cpu", tile=tile)(image)
     assert upscaled.shape == (2, channels, size[0] * scale, size[1] * scale)
@@ -37,7 +41,7 @@ def test_shape_numbers_and_range(size, channels, dtype, scale, tile):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_color_is_the_output_of_the_network(dtype):
+def test_color_is_the_output_of_the_network(dtype: torch.dtype) -> None:
     image = image_tensor(2, 3, 9, 7, dtype=dtype)
     largest = {torch.uint8: 255, torch.uint16: 65535}.get(dtype, 1)
     expected = Bicubic()(image.float() / largest).clamp(0, 1) * largest
@@ -46,14 +50,14 @@ def test_color_is_the_output_of_the_network(dtype):
     assert torch.equal(Upscaler(Bicubic(), device="cpu")(image), expected.to(dtype))
 
 
-def test_16_bits_are_not_8():
+def test_16_bits_are_not_8() -> None:
     ramp = np.arange(1000, 1064, dtype=np.uint16).reshape(8, 8)
     assert len(np.unique(Upscaler(Bicubic(1), device="cpu")(ramp))) == 64
 
 
-def test_grayscale_is_the_mean_of_three_equal_channels():
+def test_grayscale_is_the_mean_of_three_equal_channels() -> None:
     class Tinting(Bicubic):
-        def forward(self, x):
+        def forward(self, x: Tensor) -> Tensor:
             return super().forward(x) + torch.tensor([0.1, 0.05, -0.2]).view(3, 1, 1)
 
     upscale = Upscaler(Tinting(), device="cpu")
@@ -61,7 +65,7 @@ def test_grayscale_is_the_mean_of_three_equal_channels():
     torch.testing.assert_close(upscale(grayscale)[0], upscale(grayscale.expand(3, -1, -1)).mean(0))
 
 
-def test_every_kind_of_image_gives_the_same_pixels(tmp_path):
+def test_every_kind_of_image_gives_the_same_pixels(tmp_path: Path) -> None:
     from PIL import Image as PILImage
 
     upscale = Upscaler(build("esc-nano", 2), device="cpu")
@@ -82,7 +86,7 @@ def test_every_kind_of_image_gives_the_same_pixels(tmp_path):
     ("mode", "result"),
     [("1", "L"), ("L", "L"), ("LA", "LA"), ("P", "RGB"), ("RGBA", "RGBA"), ("CMYK", "RGB"), ("I;16", "I;16")],
 )
-def test_pil_modes(mode, result):
+def test_pil_modes(mode: str, result: str) -> None:
     from PIL import Image
 
     image = Image.fromarray(pixels(9, 7, dtype=np.uint16)) if mode == "I;16" else Image.new(mode, (7, 9))
@@ -91,7 +95,7 @@ def test_pil_modes(mode, result):
     assert (upscaled.mode, upscaled.size, upscaled.info["dpi"]) == (result, (14, 18), (300, 300))
 
 
-def test_transparent_color_of_pil_images_becomes_alpha():
+def test_transparent_color_of_pil_images_becomes_alpha() -> None:
     from PIL import Image
 
     image = Image.new("L", (4, 4))
@@ -102,12 +106,12 @@ def test_transparent_color_of_pil_images_becomes_alpha():
     assert "transparency" not in upscaled.info
 
 
-def test_pil_is_needed_by_nobody_else(monkeypatch):
+def test_pil_is_needed_by_nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "PIL.Image", raising=False)
     assert Upscaler(Bicubic(), device="cpu")(pixels(3, 3)).shape == (6, 6)
 
 
-def test_tiles_are_seamless():
+def test_tiles_are_seamless() -> None:
     """With the dynamic kernels at work, 20 tiles differ from the whole by less than a step of 8 bits."""
     network = build("esc-nano", 2)
     for name, parameter in network.named_parameters():
@@ -122,7 +126,7 @@ def test_tiles_are_seamless():
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 7), (3, 400)])
-def test_extreme_sizes(size):
+def test_extreme_sizes(size: tuple[int, int]) -> None:
     assert Upscaler(build("esc-nano", 2), device="cpu")(pixels(*size, 4)).shape == (
         size[0] * 2,
         size[1] * 2,
@@ -130,15 +134,15 @@ def test_extreme_sizes(size):
     )
 
 
-def test_progress_runs_from_nothing_to_one():
-    parts = []
+def test_progress_runs_from_nothing_to_one() -> None:
+    parts: list[float] = []
     Upscaler(Bicubic(), device="cpu", tile=64)(pixels(200, 200, 4), progress=parts.append)
     assert parts == sorted(parts)
     assert parts[-1] == 1
     assert len(parts) > 2
 
 
-def test_results_may_take_part_in_training():
+def test_results_may_take_part_in_training() -> None:
     weight = torch.ones(1, requires_grad=True)
     (Upscaler(Bicubic(), device="cpu")(torch.rand(3, 4, 4)) * weight).sum().backward()
     assert weight.grad is not None
@@ -156,7 +160,10 @@ def test_results_may_take_part_in_training():
         ({"fidelity": 0.5}, "named model"),
     ],
 )
-def test_impossible_settings(arguments, complaint):
+def test_impossible_settings(
+    arguments: dict[str, float] | dict[str, int] | dict[str, str] | dict[str, tuple[int, int, int]],
+    complaint: str,
+) -> None:
     with pytest.raises(InputError, match=complaint):
         Upscaler(Bicubic(), **arguments)
 
@@ -176,19 +183,20 @@ def test_impossible_settings(arguments, complaint):
         torch.full((3, 4, 4), -1.0),
     ],
 )
-def test_what_is_not_an_image(image):
+def test_what_is_not_an_image(image: Tensor | list[list[int]] | np.ndarray) -> None:
     with pytest.raises(InputError):
         Upscaler(Bicubic(), device="cpu")(image)
 
 
-def test_the_package_offers_it():
+def test_the_package_offers_it() -> None:
     assert convattn.Upscaler is Upscaler
     with pytest.raises(AttributeError):
         _ = convattn.nothing
 
 
-def test_lists_of_images():
-    upscale, fractions = Upscaler(Bicubic(), device="cpu"), []
+def test_lists_of_images() -> None:
+    upscale = Upscaler(Bicubic(), device="cpu")
+    fractions: list[float] = []
     images = [pixels(4, 5, 3), torch.rand(1, 6, 7)]
     first, second = upscale(images, progress=fractions.append)
     assert np.array_equal(first, upscale(images[0]))
@@ -197,12 +205,12 @@ def test_lists_of_images():
     assert fractions[-1] == 1
 
 
-def test_an_upscaler_can_be_pickled():
+def test_an_upscaler_can_be_pickled() -> None:
     upscale, image = Upscaler("esc-nano", 2, device="cpu", tile=64), pixels(9, 7, 3)
     assert np.array_equal(pickle.loads(pickle.dumps(upscale))(image), upscale(image))
 
 
-def test_threads_share_an_upscaler():
+def test_threads_share_an_upscaler() -> None:
     upscale = Upscaler("esc-nano", 2, device="cpu", tile=104)
     images = [pixels(120, 9, 3, seed=seed) for seed in range(4)]
     expected = [upscale(image) for image in images]

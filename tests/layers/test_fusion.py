@@ -1,6 +1,8 @@
 """Fused operators give what calls of the modules give, and hooks of every kind still work."""
 
 import copy
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -46,7 +48,7 @@ def test_hooks_of_single_modules_are_called(kind: str) -> None:
 
 
 @pytest.mark.parametrize("register", [register_module_forward_hook, register_module_forward_pre_hook])
-def test_hooks_of_all_modules_are_called(register) -> None:
+def test_hooks_of_all_modules_are_called(register: Callable[..., Any]) -> None:
     network, called = lively(), set()
     handle = register(lambda module, *_: called.add(module))
     try:
@@ -88,7 +90,7 @@ def test_replaced_and_parametrized_modules_are_called() -> None:
     assert can_fuse(plain, None)
     assert not can_fuse(doubled)
     assert not can_fuse(weight_norm(copy.deepcopy(plain)))
-    plain.forward = lambda x: x  # type: ignore[method-assign]
+    plain.forward = lambda x: x  # type: ignore[method-assign, assignment]
     assert not can_fuse(plain)
 
 

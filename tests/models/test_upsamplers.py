@@ -3,11 +3,12 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import Tensor, nn
 
 from convattn.models.upsamplers import DySample, NearestConvUpsampler
 
 
-def _read_bilinear(feature, row, column):
+def _read_bilinear(feature: Tensor, row: Tensor, column: Tensor) -> Tensor:
     """One value of a (H, W) feature at a place in pixels, whose border values go on outside."""
     height, width = feature.shape
     row, column = row.clamp(0, height - 1), column.clamp(0, width - 1)
@@ -20,7 +21,7 @@ def _read_bilinear(feature, row, column):
 
 
 @pytest.mark.parametrize("scale", [2, 3])
-def test_dysample_reads_where_its_offsets_say(scale):
+def test_dysample_reads_where_its_offsets_say(scale: int) -> None:
     upsampler = DySample(8, scale, groups=2).double()
     for parameter in upsampler.parameters():
         torch.nn.init.normal_(parameter)
@@ -35,7 +36,7 @@ def test_dysample_reads_where_its_offsets_say(scale):
     torch.testing.assert_close(upsampler(x), upsampler.project(read), atol=1e-6, rtol=1e-5)
 
 
-def test_dysample_starts_as_bilinear_request():
+def test_dysample_starts_as_bilinear_request() -> None:
     upsampler = DySample(8, 4)
     torch.nn.init.zeros_(upsampler.offset.weight)
     torch.nn.init.zeros_(upsampler.offset.bias)
@@ -44,7 +45,7 @@ def test_dysample_starts_as_bilinear_request():
     torch.testing.assert_close(upsampler(x), expected)
 
 
-def test_dysample_in_half_precision_tells_far_pixels_apart():
+def test_dysample_in_half_precision_tells_far_pixels_apart() -> None:
     upsampler = DySample(8, 2)
     x = torch.rand(1, 8, 1, 3000)
     expected = upsampler(x)
@@ -60,7 +61,7 @@ def test_dysample_in_half_precision_tells_far_pixels_apart():
         NearestConvUpsampler(8, width=4),
     ],
 )
-def test_output_size_and_gradients(upsampler):
+def test_output_size_and_gradients(upsampler: nn.Module) -> None:
     x = torch.randn(2, 8, 1, 3, requires_grad=True)
     y = upsampler(x)
     assert y.shape == (2, 3, upsampler.scale, 3 * upsampler.scale)

@@ -1,6 +1,6 @@
 """Operators as functions of tensors alone, random input for each, and every instruction set."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
@@ -113,7 +113,7 @@ def plain_feed_forward(x: Tensor, *weights: Tensor, backend: str | None) -> Tens
     return feed_forward(x, FeedForwardWeights(*weights), backend=backend)
 
 
-def assert_exact(operator, args: list[Tensor], tolerance: float = 1e-5) -> None:
+def assert_exact(operator: Callable[..., Tensor], args: list[Tensor], tolerance: float = 1e-5) -> None:
     expected = operator(*(x.double() for x in args), backend="reference")
     out = operator(*args, backend="cpu")
     assert out.shape == expected.shape
@@ -121,7 +121,7 @@ def assert_exact(operator, args: list[Tensor], tolerance: float = 1e-5) -> None:
     assert (out - expected).abs().max() <= tolerance * expected.abs().max()
 
 
-def assert_exact_in_both(operator, args: list[Tensor]) -> None:
+def assert_exact_in_both(operator: Callable[..., Tensor], args: list[Tensor]) -> None:
     assert_exact(operator, args)
     assert_exact(
         operator, [x.bfloat16() for x in args], tolerance=1e-2

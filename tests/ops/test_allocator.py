@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import time
+from typing import Any
 
 import pytest
 import torch
@@ -94,7 +95,8 @@ def test_a_view_keeps_the_memory() -> None:
 )
 def test_nothing_that_lives_is_overwritten(steps: list[tuple[bool, int]], reserve: int) -> None:
     """Tensors come and go in any order; each keeps its numbers, and what waits stays in bounds."""
-    pool, alive = Pool(reserve), {}
+    pool = Pool(reserve)
+    alive: dict[Any, Any] = {}
     for number, (free, count) in enumerate(steps):
         if free and alive:
             del alive[sorted(alive)[count % len(alive)]]

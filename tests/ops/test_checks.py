@@ -27,20 +27,32 @@ NORM = [(C,), (C,)]
 WEIGHTS = [(HIDDEN, C, 1, 1), (HIDDEN,), (HIDDEN, 1, 3, 3), (HIDDEN,), (C, HIDDEN, 1, 1), (C,)]
 
 
-def _convolution(x, other, residual, weight, bias, *norm, backend):
+def _convolution(
+    x: Tensor,
+    other: Tensor,
+    residual: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    *norm: Tensor,
+    backend: str | None,
+) -> Tensor:
     maps = dict(other=other, residual=residual)
     return convolution(x, weight, bias, **maps, norm=(*norm, 1e-6), backend=backend)
 
 
-def _convolution_of_one(x, residual, weight, bias, *norm, backend):
+def _convolution_of_one(
+    x: Tensor, residual: Tensor, weight: Tensor, bias: Tensor, *norm: Tensor, backend: str | None
+) -> Tensor:
     return convolution(x, weight, bias, residual=residual, norm=(*norm, 1e-6), backend=backend)
 
 
-def _feed_forward(x, *args, backend):
+def _feed_forward(x: Tensor, *args: Tensor, backend: str | None) -> Tensor:
     return feed_forward(x, FeedForwardWeights(*args[:6]), norm=(*args[6:], 1e-6), backend=backend)
 
 
-def _self_attention(x, weight, bias, table, *norm, backend):
+def _self_attention(
+    x: Tensor, weight: Tensor, bias: Tensor, table: Tensor, *norm: Tensor, backend: str | None
+) -> Tensor:
     return window_self_attention(x, weight, bias, table, norm=(*norm, 1e-6), backend=backend)
 
 

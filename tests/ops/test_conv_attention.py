@@ -39,7 +39,7 @@ def random_input(
     *,
     size: int = 13,
     dense: bool = True,
-    dtype=torch.float64,
+    dtype: torch.dtype = torch.float64,
 ) -> tuple[Tensor, Tensor, Tensor]:
     return (
         torch.randn(images, channels, height, width, dtype=dtype),

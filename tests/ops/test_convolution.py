@@ -19,7 +19,9 @@ from convattn.ops import convolution, cpu
     dtype=st.sampled_from([torch.float32, torch.bfloat16]),
     autocast=st.booleans(),
 )
-def test_overwriting_a_map_gives_the_same(images, channels, split, height, width, dtype, autocast):
+def test_overwriting_a_map_gives_the_same(
+    images: int, channels: int, split: float, height: int, width: int, dtype: torch.dtype, autocast: bool
+) -> None:
     shape = (images, channels, height, width)
     joined, residual = (torch.randn(shape).to(dtype, memory_format=torch.channels_last) for _ in range(2))
     first = max(1, round(split * channels))
@@ -34,7 +36,7 @@ def test_overwriting_a_map_gives_the_same(images, channels, split, height, width
     assert torch.equal(run(joined, joined), expected)
 
 
-def test_a_map_with_gradients_is_not_overwritten():
+def test_a_map_with_gradients_is_not_overwritten() -> None:
     x = torch.randn(1, 4, 5, 6, requires_grad=True)
     memory = x.detach().clone()
     convolution(x, torch.randn(4, 4, 1, 1), torch.randn(4), memory=memory).sum().backward()

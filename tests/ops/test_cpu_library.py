@@ -22,7 +22,7 @@ from .conftest import (
 pytestmark = pytest.mark.skipif(library is None, reason="the kernels are not built here")
 
 
-def test_says_so_where_it_was_not_built(tmp_path) -> None:
+def test_says_so_where_it_was_not_built(tmp_path: Path) -> None:
     with pytest.warns(RuntimeWarning, match="compiled kernels"):
         assert _load(tmp_path) is None
 

@@ -1,5 +1,8 @@
 """The compiled kernels keep torch's rules, whatever the memory format and the threads."""
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -51,18 +54,18 @@ pytestmark = pytest.mark.skipif(library is None, reason="the kernels are not bui
     ],
 )
 class TestEveryOperator:
-    def test_any_memory_format(self, operator, args: list[Tensor]) -> None:
+    def test_any_memory_format(self, operator: Callable[..., Any], args: list[Tensor]) -> None:
         contiguous = [x.contiguous() for x in args]
         assert torch.equal(operator(*contiguous, backend="cpu"), operator(*args, backend="cpu"))
         mirrored = [x.transpose(0, -1).contiguous().transpose(0, -1) for x in args]
         assert torch.equal(operator(*mirrored, backend="cpu"), operator(*args, backend="cpu"))
 
-    def test_input_is_left_alone(self, operator, args: list[Tensor]) -> None:
+    def test_input_is_left_alone(self, operator: Callable[..., Any], args: list[Tensor]) -> None:
         copies = [x.clone() for x in args]
         operator(*args, backend="cpu")
         assert all(map(torch.equal, args, copies))
 
-    def test_threads_change_nothing(self, operator, args: list[Tensor]) -> None:
+    def test_threads_change_nothing(self, operator: Callable[..., Any], args: list[Tensor]) -> None:
         threads, outs = torch.get_num_threads(), []
         for count in (1, 2, 5):
             torch.set_num_threads(count)
@@ -71,7 +74,7 @@ class TestEveryOperator:
         assert torch.equal(outs[0], outs[1])
         assert torch.equal(outs[0], outs[2])
 
-    def test_gradients_are_the_references(self, operator, args: list[Tensor]) -> None:
+    def test_gradients_are_the_references(self, operator: Callable[..., Any], args: list[Tensor]) -> None:
         inputs = [x.detach().requires_grad_() for x in args]
         outs = [operator(*inputs, backend=name) for name in ("cpu", "reference")]
         grads = [torch.autograd.grad(out.square().sum(), inputs) for out in outs]
@@ -79,7 +82,7 @@ class TestEveryOperator:
             tolerance = 1e-4 * theirs.abs().max().item()  # float32 sums of thousands
             torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=tolerance)
 
-    def test_compiles_into_one_graph(self, operator, args: list[Tensor]) -> None:
+    def test_compiles_into_one_graph(self, operator: Callable[..., Any], args: list[Tensor]) -> None:
         compiled = torch.compile(
             lambda *a: operator(*a, backend="cpu") + 1, backend="aot_eager", fullgraph=True
         )

@@ -32,7 +32,9 @@ def by_feed_forward(x: Tensor, *args: Tensor, backend: str) -> Tensor:
     return feed_forward(x, FeedForwardWeights(*args[:6]), norm=norm_of(list(args[6:])), backend=backend)
 
 
-def by_convolution(x: Tensor, weight: Tensor, bias: Tensor, residual: Tensor, *norm: Tensor, backend: str):
+def by_convolution(
+    x: Tensor, weight: Tensor, bias: Tensor, residual: Tensor, *norm: Tensor, backend: str
+) -> Tensor:
     return convolution(x, weight, bias, residual=residual, norm=norm_of(list(norm)), backend=backend)
 
 
@@ -44,11 +46,13 @@ def by_conv_attention(x: Tensor, kernel: Tensor, dynamic: Tensor, *, backend: st
     return conv_attention(x, mean_over_symmetries(kernel), dynamic, symmetric=True, backend=backend)
 
 
-def by_self_attention(x: Tensor, weight: Tensor, bias: Tensor, table: Tensor, *norm: Tensor, backend: str):
+def by_self_attention(
+    x: Tensor, weight: Tensor, bias: Tensor, table: Tensor, *norm: Tensor, backend: str
+) -> Tensor:
     return window_self_attention(x, weight, bias, table, norm=norm_of(list(norm)), backend=backend)
 
 
-def norm_args(draw, channels: int) -> list[Tensor]:
+def norm_args(draw: st.DrawFn, channels: int) -> list[Tensor]:
     """Over few channels a variance may be close to zero, and roundings grow without bound."""
     return [torch.randn(channels), torch.randn(channels)] if channels >= 8 and draw(st.booleans()) else []
 
@@ -58,7 +62,7 @@ JOINED = {"1×1": 1, "joined 3×3": 3}
 
 
 @st.composite
-def cases(draw, kind: str) -> Case:
+def cases(draw: st.DrawFn, kind: str) -> Case:
     """An operator and random arguments of random shapes."""
     torch.manual_seed(draw(st.integers(0, 2**31)))
     images, channels = draw(st.integers(1, 3)), draw(st.integers(1, 40))

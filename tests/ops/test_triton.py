@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -56,7 +57,7 @@ def test_kernels_compile_and_do_not_spill(
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
     compiled = []
 
-    def compile_only(self, *args, warmup, **options):
+    def compile_only(self: Any, *args: Any, warmup: Any, **options: Any) -> Any:
         compiled.append(run(self, *args, warmup=True, **options))
 
     run = JITFunction.run

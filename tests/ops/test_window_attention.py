@@ -2,7 +2,8 @@
 
 import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -51,7 +52,13 @@ def by_loops(q: Tensor, k: Tensor, v: Tensor, table: Tensor, window: int) -> Ten
 
 
 def random_input(
-    images: int, heads: int, depth: int, height: int, width: int, window: int, dtype=torch.float64
+    images: int,
+    heads: int,
+    depth: int,
+    height: int,
+    width: int,
+    window: int,
+    dtype: torch.dtype = torch.float64,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     q, k, v = torch.randn(3, images, heads * depth, height, width, dtype=dtype)
     return q, k, v, torch.randn(heads, (2 * window - 1) ** 2, dtype=dtype)
@@ -85,9 +92,9 @@ def test_any_size(images: int, heads: int, depth: int, height: int, width: int, 
 def test_padding_is_the_published_reflection_where_that_is_defined(size: tuple[int, int]) -> None:
     q, k, v, table = random_input(1, 2, 4, *size, window=16)
     padding = (0, -size[1] % 16, 0, -size[0] % 16)
-    padded = [F.pad(x, padding, mode="reflect") for x in (q, k, v)]
-    expected = window_attention(*padded, table, backend="reference")[:, :, : size[0], : size[1]]
-    torch.testing.assert_close(window_attention(q, k, v, table), expected)
+    padded = (F.pad(x, padding, mode="reflect") for x in (q, k, v))
+    expected = window_attention(*padded, table, backend="reference")  # type: ignore[misc]
+    torch.testing.assert_close(window_attention(q, k, v, table), expected[:, :, : size[0], : size[1]])
 
 
 @pytest.mark.parametrize("backend", [*BACKENDS_WITH_GRADIENTS, None])
@@ -162,7 +169,7 @@ def _step(layer: WindowAttention, table: Tensor) -> WindowAttention:
     ids=["in-place", "through-data", "load", "assigning-load", "deepcopy", "optimizer-step"],
 )
 @torch.no_grad()
-def test_bias_is_live(change, backend: str | None) -> None:
+def test_bias_is_live(change: Callable[..., Any], backend: str | None) -> None:
     layer = WindowAttention(32, 4, 2, backend=backend).eval()
     x, table = torch.randn(1, 32, 6, 7), torch.randn(2, 49)
     before = layer(x)  # anything kept is kept from here on

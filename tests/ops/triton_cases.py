@@ -4,6 +4,8 @@ The interpreter has to be asked for before Triton is imported: test_triton.py ru
 of its own.
 """
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -51,7 +53,7 @@ def _bfloat16_products(monkeypatch: pytest.MonkeyPatch) -> None:
     def as_floats(x: TensorHandle) -> TensorHandle:
         return TensorHandle((x.data.astype(np.uint32) << 16).view(np.float32), tl.float32)
 
-    def create_dot(self, a, b, d, *options):
+    def create_dot(self: Any, a: Any, b: Any, d: Any, *options: Any) -> Any:
         a, b = (as_floats(x) if x.dtype.is_bf16() else x for x in (a, b))
         return multiply(self, a, b, d, *options)
 

@@ -1,5 +1,8 @@
 """Weights by name: those that ship, those in a file, and those on the Hub."""
 
+from pathlib import Path
+from typing import Any
+
 import huggingface_hub
 import pytest
 
@@ -11,7 +14,7 @@ from convattn.runtimes.pretrained import from_pretrained
 
 
 @pytest.fixture
-def shipped(tmp_path, monkeypatch):
+def shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "bundled"
     folder.mkdir()
     for scale in (2, 4):
@@ -20,7 +23,7 @@ def shipped(tmp_path, monkeypatch):
     return folder
 
 
-def test_bundled_weights(shipped):
+def test_bundled_weights(shipped: Path) -> None:
     assert catalog.scales("esc-small") == [2, 4]
     assert from_pretrained("esc-small", scale=4).scale == 4
     for scale in (None, 3):
@@ -28,7 +31,7 @@ def test_bundled_weights(shipped):
             from_pretrained("esc-small", scale=scale)
 
 
-def test_weights_of_a_file(shipped):
+def test_weights_of_a_file(shipped: Path) -> None:
     file = shipped / "esc-small-x2.safetensors"
     assert from_pretrained(file).scale == 2
     assert from_pretrained(str(file), scale=2).scale == 2
@@ -37,13 +40,13 @@ def test_weights_of_a_file(shipped):
 
 
 @pytest.mark.parametrize("name", ["esc-unknown", "runs/missing.pth", "/missing/x.pth", "./a/b", ""])
-def test_unknown_weights(shipped, name, monkeypatch):
+def test_unknown_weights(shipped: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", None)
     with pytest.raises(InputError, match=r"esc-small.*\.$"):
         from_pretrained(name)
 
 
-def test_weights_from_the_hub(shipped, monkeypatch):
+def test_weights_from_the_hub(shipped: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files = ["README.md", "esc-small-x2.safetensors", "esc-small-x4.safetensors"]
     monkeypatch.setattr(huggingface_hub, "list_repo_files", {"user/repo": files}.__getitem__)
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda repo, file: str(shipped / file))
@@ -53,7 +56,9 @@ def test_weights_from_the_hub(shipped, monkeypatch):
         from_pretrained("user/repo")
 
 
-def test_weights_from_a_folder_that_could_be_a_hub_id(shipped, tmp_path, monkeypatch):
+def test_weights_from_a_folder_that_could_be_a_hub_id(
+    shipped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", None)
     monkeypatch.chdir(tmp_path)
     folder = tmp_path / "runs/small"
@@ -69,8 +74,8 @@ def test_weights_from_a_folder_that_could_be_a_hub_id(shipped, tmp_path, monkeyp
         from_pretrained("runs/small")
 
 
-def test_unreachable_hub_is_one_sentence(monkeypatch):
-    def unreachable(*_):
+def test_unreachable_hub_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreachable(*_: Any) -> None:
         raise ConnectionError("no route to host\nsecond line")
 
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", unreachable)
@@ -78,7 +83,7 @@ def test_unreachable_hub_is_one_sentence(monkeypatch):
         from_pretrained("user/repo/x.pth")
 
 
-def test_everything_that_ships_loads():
+def test_everything_that_ships_loads() -> None:
     shipped = [
         model for model in catalog.models().values() if model.weights.keys() and not model.needs_spandrel
     ]

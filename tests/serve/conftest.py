@@ -112,7 +112,9 @@ def png(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., bytes]:
     """Makes PNG files of random pixels."""
     folder = tmp_path_factory.mktemp("images")
 
-    def make(height: int = 32, width: int = 48, channels: int = 3, dtype: type = np.uint8, seed: int = 0):
+    def make(
+        height: int = 32, width: int = 48, channels: int = 3, dtype: type = np.uint8, seed: int = 0
+    ) -> bytes:
         shape, highest = (height, width, channels), np.iinfo(dtype).max
         pixels = np.random.default_rng(seed).integers(0, highest, shape, dtype, endpoint=True)
         write_image(Image(pixels), folder / "image.png")

@@ -5,7 +5,9 @@ import os
 import shutil
 import sys
 import zipfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ from PIL import Image as PILImage
 
 from convattn.images.io import Image, write_image
 
-from .conftest import eventually
+from .conftest import Server, eventually
 
 playwright = pytest.importorskip("playwright.sync_api")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -31,7 +33,7 @@ DROP = """async ([zone, files]) => {
 
 
 @pytest.fixture(scope="module")
-def browser():
+def browser() -> Iterator[Any]:
     with playwright.sync_playwright() as running:
         # Containers run tests as root, for whom Chromium has no sandbox.
         arguments = ["--no-sandbox"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
@@ -41,17 +43,17 @@ def browser():
 
 
 @pytest.fixture
-def visit(browser, server):
+def visit(browser: Any, server: Server) -> Iterator[Callable[..., Any]]:
     """Opens the page as some user; nothing may be asked of another host, and no script may fail."""
     contexts, troubles = [], []
 
-    def watch(page):
+    def watch(page: Any) -> None:
         page.on("pageerror", lambda error: troubles.append(str(error)))
         page.on(
             "request", lambda r: None if r.url.startswith((server.url, "blob:")) else troubles.append(r.url)
         )
 
-    def open_(**user):
+    def open_(**user: Any) -> Any:
         context = browser.new_context(**{"locale": "en-US", "accept_downloads": True, **user})
         context.set_default_timeout(SLOW)
         contexts.append(context)
@@ -68,7 +70,7 @@ def visit(browser, server):
 
 
 @pytest.fixture
-def images(tmp_path):
+def images(tmp_path: Path) -> list[Path]:
     """Three images, one of which browsers do not show."""
     random = np.random.default_rng(0)
     paths = [tmp_path / name for name in ("a.png", "b.jpg", "c.tif")]
@@ -77,16 +79,16 @@ def images(tmp_path):
     return paths
 
 
-def drop(page, *files):
+def drop(page: Any, *files: Path) -> None:
     named = [[file.name, list(file.read_bytes())] for file in files]
     page.locator("#drop").evaluate("(zone, files) => (" + DROP + ")([zone, files])", named)
 
 
-def done(page, count):
+def done(page: Any, count: int) -> None:
     page.wait_for_selector(f".item[data-state=done] >> nth={count - 1}")
 
 
-def test_images_are_dropped_compared_and_downloaded(visit, images):
+def test_images_are_dropped_compared_and_downloaded(visit: Callable[..., Any], images: list[Path]) -> None:
     page = visit()
     drop(page, *images)
     done(page, 3)
@@ -111,10 +113,12 @@ def test_images_are_dropped_compared_and_downloaded(visit, images):
     assert not page.locator("#compare").is_visible()
 
 
-def test_result_that_is_there_before_its_upload_is_answered_is_shown(visit, images):
+def test_result_that_is_there_before_its_upload_is_answered_is_shown(
+    visit: Callable[..., Any], images: list[Path]
+) -> None:
     page = visit()
 
-    def answer_late(route):
+    def answer_late(route: Any) -> None:
         answer = route.fetch()
         page.wait_for_timeout(1500)  # meanwhile the job is done, and its last event is sent
         route.fulfill(response=answer)
@@ -124,7 +128,7 @@ def test_result_that_is_there_before_its_upload_is_answered_is_shown(visit, imag
     done(page, 1)
 
 
-def test_idle_pages_leave_the_connections_to_others(visit, images):
+def test_idle_pages_leave_the_connections_to_others(visit: Callable[..., Any], images: list[Path]) -> None:
     first = visit()
     pages = [first, *(first.context.new_page() for _ in range(7))]  # a browser has six for a server
     for page in pages:
@@ -135,7 +139,9 @@ def test_idle_pages_leave_the_connections_to_others(visit, images):
 
 
 @pytest.mark.parametrize("ratio", [1, 2])
-def test_comparison_is_sharp_at_100_percent(visit, images, ratio):
+def test_comparison_is_sharp_at_100_percent(
+    visit: Callable[..., Any], images: list[Path], ratio: int
+) -> None:
     page = visit(device_scale_factor=ratio)
     page.set_input_files("#files", images[0])
     done(page, 1)
@@ -155,7 +161,9 @@ def test_comparison_is_sharp_at_100_percent(visit, images, ratio):
     assert np.abs(np.asarray(screen).astype(int) - result)[:, left:].max() <= 2
 
 
-def test_waiting_and_running_images_are_cancelled(visit, server, tmp_path):
+def test_waiting_and_running_images_are_cancelled(
+    visit: Callable[..., Any], server: Server, tmp_path: Path
+) -> None:
     write_image(
         Image(np.random.default_rng(0).integers(0, 255, (900, 900, 3), np.uint8)), tmp_path / "large.png"
     )
@@ -172,7 +180,7 @@ def test_waiting_and_running_images_are_cancelled(visit, server, tmp_path):
     assert page.locator(".item").count() == 0
 
 
-def test_settings_reach_the_result(visit, images):
+def test_settings_reach_the_result(visit: Callable[..., Any], images: list[Path]) -> None:
     page = visit()
     page.check("input[name=size][value=other]")
     page.fill("#scale", "2.5")
@@ -195,7 +203,9 @@ def test_settings_reach_the_result(visit, images):
         ("zh-CN", ["不是可以读取的图像", "最多接受 2 百万像素"], "重试 text.png"),
     ],
 )
-def test_failures_say_why_in_the_users_language(visit, tmp_path, locale, texts, retry):
+def test_failures_say_why_in_the_users_language(
+    visit: Callable[..., Any], tmp_path: Path, locale: str, texts: list[str], retry: str
+) -> None:
     (tmp_path / "text.png").write_text("no image")
     PILImage.new("L", (2000, 2000)).save(tmp_path / "large.png")
     page = visit(locale=locale)
@@ -205,7 +215,7 @@ def test_failures_say_why_in_the_users_language(visit, tmp_path, locale, texts, 
     assert page.get_by_role("button", name=retry).is_visible()
 
 
-def test_page_speaks_the_users_language_and_fits_the_screen(visit):
+def test_page_speaks_the_users_language_and_fits_the_screen(visit: Callable[..., Any]) -> None:
     page = visit(locale="zh-CN", viewport={"width": 360, "height": 700}, color_scheme="dark")
     assert page.get_by_role("button", name="选择文件", exact=True).is_visible()
     page.click("#example")
@@ -219,7 +229,9 @@ def test_page_speaks_the_users_language_and_fits_the_screen(visit):
     assert page.get_by_role("button", name="Remove kitten.png").is_visible()
 
 
-def test_everything_has_a_name_and_is_reached_by_keyboard(visit, images):
+def test_everything_has_a_name_and_is_reached_by_keyboard(
+    visit: Callable[..., Any], images: list[Path]
+) -> None:
     page = visit()
     page.set_input_files("#files", images[0])
     done(page, 1)
@@ -235,7 +247,7 @@ def test_everything_has_a_name_and_is_reached_by_keyboard(visit, images):
     assert {"choose-files", "choose-folder", "language", "theme", "zip", "clear", "format"} <= reached
 
 
-def test_api_page_shows_the_document(visit, server):
+def test_api_page_shows_the_document(visit: Callable[..., Any], server: Server) -> None:
     page = visit()
     page.goto(f"{server.url}/docs")
     paths = server.client.get("/openapi.json").json()["paths"]

@@ -5,7 +5,9 @@ import io
 import multiprocessing
 import threading
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,7 +29,7 @@ from convattn.serve.settings import Limits, choose_token
 
 
 @given(st.text())
-def test_clean_names_stay_below_their_folder(name):
+def test_clean_names_stay_below_their_folder(name: str) -> None:
     clean = clean_name(name)
     assert not Path(clean).is_absolute()
     assert ".." not in Path(clean).parts
@@ -38,7 +40,9 @@ def test_clean_names_stay_below_their_folder(name):
 
 
 @given(st.dictionaries(st.sampled_from("abcABC"), st.binary(max_size=10**5)))
-def test_archive_is_read_by_zipfile(tmp_path_factory, contents):
+def test_archive_is_read_by_zipfile(
+    tmp_path_factory: pytest.TempPathFactory, contents: dict[str, Any]
+) -> None:
     folder = tmp_path_factory.mktemp("archive")
     for name, content in contents.items():
         (folder / name).write_bytes(content)
@@ -49,7 +53,7 @@ def test_archive_is_read_by_zipfile(tmp_path_factory, contents):
         assert len({name.casefold() for name in archive.namelist()}) == len(contents)
 
 
-def test_archive_is_sent_in_small_pieces(tmp_path):
+def test_archive_is_sent_in_small_pieces(tmp_path: Path) -> None:
     (tmp_path / "large").write_bytes(bytes(4 * 2**20))
     assert max(map(len, stream_zip([("large", tmp_path / "large")]))) < 2**19
 
@@ -70,19 +74,19 @@ def test_archive_is_sent_in_small_pieces(tmp_path):
         (b"", None),
     ],
 )
-def test_kind_by_first_bytes(head, suffix):
+def test_kind_by_first_bytes(head: bytes, suffix: str | None) -> None:
     assert sniff(head) == (Kind(suffix) if suffix else None)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (48, 32), (300, 300), (640, 360), (777, 9001), (64, 256)])
-def test_size_of_jpeg_xl_is_known_from_its_head(size):
+def test_size_of_jpeg_xl_is_known_from_its_head(size: tuple[int, int]) -> None:
     pytest.importorskip("pillow_jxl")
     file = io.BytesIO()
     PILImage.new("RGB", size).save(file, "JXL")
     assert size_of_jxl(file.getvalue()[:64]) == size
 
 
-def test_token_is_made_where_others_reach_the_server():
+def test_token_is_made_where_others_reach_the_server() -> None:
     assert choose_token("127.0.0.1", None, False) is None
     assert choose_token("0.0.0.0", None, True) is None
     made = choose_token("0.0.0.0", None, False)
@@ -96,22 +100,22 @@ def test_token_is_made_where_others_reach_the_server():
 class Jobs:
     """A queue without workers."""
 
-    def __init__(self, folder, **limits):
+    def __init__(self, folder: Path, **limits: int) -> None:
         self.queue = JobQueue(folder, Limits(**limits), Metrics())
 
-    def add(self, client="client", **options):
+    def add(self, client: str = "client", **options: Any) -> Any:
         with self.queue.place(client) as create:
             job = create(Kind(".png"), Options(**options))
             job.source.write_bytes(b"12345678")
             self.queue.submit(job)
         return job
 
-    async def take(self, most=1):
+    async def take(self, most: int = 1) -> list[Any]:
         return await self.queue.take(most)
 
 
-def test_clients_take_turns(tmp_path):
-    async def check():
+def test_clients_take_turns(tmp_path: Path) -> None:
+    async def check() -> None:
         jobs = Jobs(tmp_path)
         many = [jobs.add("many") for _ in range(3)]
         one = jobs.add("one")
@@ -120,8 +124,8 @@ def test_clients_take_turns(tmp_path):
     asyncio.run(check())
 
 
-def test_batches_have_the_same_options(tmp_path):
-    async def check():
+def test_batches_have_the_same_options(tmp_path: Path) -> None:
+    async def check() -> None:
         jobs = Jobs(tmp_path)
         first, other, *same = (
             jobs.add(scale=scale, name=name) for scale, name in [(2, "a"), (3, "b"), (2, "c"), (2, "d")]
@@ -137,8 +141,8 @@ def test_batches_have_the_same_options(tmp_path):
     ("limits", "client"),
     [({"waiting": 2}, "other"), ({"jobs_per_client": 2}, "client"), ({"stored_bytes": 16}, "other")],
 )
-def test_too_much_is_refused_for_some_time(tmp_path, limits, client):
-    async def check():
+def test_too_much_is_refused_for_some_time(tmp_path: Path, limits: dict[str, int], client: str) -> None:
+    async def check() -> None:
         jobs = Jobs(tmp_path, **limits)
         first, _ = jobs.add(), jobs.add()
         with pytest.raises(RejectedError) as error:
@@ -150,8 +154,8 @@ def test_too_much_is_refused_for_some_time(tmp_path, limits, client):
     asyncio.run(check())
 
 
-def test_files_that_are_on_their_way_have_their_place(tmp_path):
-    async def check():
+def test_files_that_are_on_their_way_have_their_place(tmp_path: Path) -> None:
+    async def check() -> None:
         jobs = Jobs(tmp_path, waiting=1)
         with jobs.queue.place("slow"), pytest.raises(RejectedError):
             jobs.add()
@@ -161,8 +165,8 @@ def test_files_that_are_on_their_way_have_their_place(tmp_path):
     asyncio.run(check())
 
 
-def test_nothing_is_taken_once_the_server_is_told_to_stop(tmp_path):
-    async def check():
+def test_nothing_is_taken_once_the_server_is_told_to_stop(tmp_path: Path) -> None:
+    async def check() -> None:
         jobs = Jobs(tmp_path)
         running = jobs.add()
         await jobs.take()
@@ -179,8 +183,8 @@ def test_nothing_is_taken_once_the_server_is_told_to_stop(tmp_path):
     asyncio.run(check())
 
 
-def test_results_expire_and_abandoned_jobs_are_cancelled(tmp_path):
-    async def check():
+def test_results_expire_and_abandoned_jobs_are_cancelled(tmp_path: Path) -> None:
+    async def check() -> None:
         jobs = Jobs(tmp_path, keep_seconds=0.2, abandoned_seconds=0.2)
         expiry = asyncio.create_task(jobs.queue.expire())
         abandoned, watched = jobs.add(), jobs.add()
@@ -197,8 +201,8 @@ def test_results_expire_and_abandoned_jobs_are_cancelled(tmp_path):
     asyncio.run(check())
 
 
-def test_those_that_shared_a_batch_with_a_crash_are_tried_alone(tmp_path):
-    async def check():
+def test_those_that_shared_a_batch_with_a_crash_are_tried_alone(tmp_path: Path) -> None:
+    async def check() -> None:
         jobs = Jobs(tmp_path)
         poisonous, innocent = jobs.add(), jobs.add()
         batch = await jobs.take(2)
@@ -214,11 +218,11 @@ def test_those_that_shared_a_batch_with_a_crash_are_tried_alone(tmp_path):
 
 
 @pytest.fixture
-def computer(tmp_path):
+def computer(tmp_path: Path) -> Callable[..., list[Any]]:
     """Computes tasks in this process; gives the messages that a server would receive."""
     from convattn.serve.compute import Computer
 
-    def compute(tasks, limits=None):
+    def compute(tasks: list[Task], limits: Limits | None = None) -> list[Any]:
         ours, theirs = multiprocessing.Pipe()
         worker = Computer(theirs, Setup("cpu", "auto", tmp_path, limits or Limits()))
         thread = threading.Thread(target=worker.run, daemon=True)
@@ -233,13 +237,15 @@ def computer(tmp_path):
     return compute
 
 
-def task(folder, name, pixels, **options):
+def task(folder: Path, name: str, pixels: np.ndarray, **options: Any) -> Task:
     (folder / name).mkdir()
     write_image(Image(pixels), folder / name / "source.png")
     return Task(name, folder / name / "source.png", Options(scale=2, **options))
 
 
-def test_batch_of_equal_sizes_gives_what_each_alone_gives(tmp_path, computer):
+def test_batch_of_equal_sizes_gives_what_each_alone_gives(
+    tmp_path: Path, computer: Callable[..., Any]
+) -> None:
     random = np.random.default_rng()
     shapes = [(20, 30, 3), (20, 30, 3), (20, 30, 4), (20, 30, 3), (30, 20, 3), (20, 30, 4), (20, 30, 1)]
     images = [random.integers(0, 255, shape, np.uint8) for shape in shapes]
@@ -252,7 +258,7 @@ def test_batch_of_equal_sizes_gives_what_each_alone_gives(tmp_path, computer):
         assert np.abs(difference).max() <= 1
 
 
-def test_failure_in_a_batch_is_of_one_only(tmp_path, computer):
+def test_failure_in_a_batch_is_of_one_only(tmp_path: Path, computer: Callable[..., Any]) -> None:
     good, bad = (task(tmp_path, name, np.zeros((9, 9, 3), np.uint8)) for name in ("good", "bad"))
     bad.source.write_bytes(bad.source.read_bytes()[:40])
     messages = computer([bad, good])
@@ -260,7 +266,7 @@ def test_failure_in_a_batch_is_of_one_only(tmp_path, computer):
     assert [m.id for m in messages if isinstance(m, Finished)] == ["good"]
 
 
-def test_size_is_known_before_anything_is_decoded(tmp_path, computer):
+def test_size_is_known_before_anything_is_decoded(tmp_path: Path, computer: Callable[..., Any]) -> None:
     one = task(tmp_path, "one", np.zeros((30, 40, 3), np.uint8))
     assert isinstance(computer([one])[0], Measured)
     (failed,) = computer([one], Limits(pixels=1199))

@@ -2,7 +2,10 @@
 
 import signal
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
 
 import httpx
 import psutil
@@ -11,7 +14,7 @@ import pytest
 from .conftest import eventually, running
 
 
-def test_crash_takes_nothing_with_it(tmp_path, png):
+def test_crash_takes_nothing_with_it(tmp_path: Path, png: Callable[..., bytes]) -> None:
     with running(tmp_path / "tmp") as server:
         poisonous, innocent = server.start_job(png(900, 900), scale=4), server.start_job(png(), scale=2)
         server.wait_for(poisonous, "running")
@@ -25,7 +28,7 @@ def test_crash_takes_nothing_with_it(tmp_path, png):
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="Windows has no such signals")
-def test_killed_server_leaves_nothing(tmp_path, png):
+def test_killed_server_leaves_nothing(tmp_path: Path, png: Callable[..., bytes]) -> None:
     with running(tmp_path / "tmp") as server:
         server.wait_for(server.start_job(png(900, 900), scale=4), "running")
         workers = server.workers
@@ -36,7 +39,7 @@ def test_killed_server_leaves_nothing(tmp_path, png):
         assert list(server.folder.iterdir()) == []
 
 
-def test_server_that_is_told_to_stop_finishes_what_runs(tmp_path, png):
+def test_server_that_is_told_to_stop_finishes_what_runs(tmp_path: Path, png: Callable[..., bytes]) -> None:
     with running(tmp_path / "tmp") as server, ThreadPoolExecutor() as threads:
         sent = [
             threads.submit(httpx.post, f"{server.url}/v1/upscale", content=png(192, 192)) for _ in range(3)
@@ -50,10 +53,10 @@ def test_server_that_is_told_to_stop_finishes_what_runs(tmp_path, png):
         assert list(server.folder.iterdir()) == []
 
 
-def test_many_clients_share_a_short_queue(tmp_path, png):
+def test_many_clients_share_a_short_queue(tmp_path: Path, png: Callable[..., bytes]) -> None:
     images = {seed: png(16, 16, seed=seed) for seed in range(4)}
 
-    def ask(number):
+    def ask(number: int) -> tuple[Any, ...]:
         rejected = 0
         with httpx.Client(base_url=server.url, timeout=60) as client:
             while (answer := client.post("/v1/upscale", content=images[number % 4])).status_code == 429:

@@ -1,8 +1,12 @@
 """The server keeps what its OpenAPI document promises, whatever it is sent."""
 
+from typing import Any
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
+from .conftest import Server
 
 schemathesis = pytest.importorskip("schemathesis")
 
@@ -24,7 +28,7 @@ CHECKS = [
 EXAMPLES = 15
 
 
-def test_answers_are_as_documented(server):
+def test_answers_are_as_documented(server: Server) -> None:
     document = schemathesis.openapi.from_url(f"{server.url}/openapi.json")
     document = document.exclude(path_regex="events$")  # these streams have no end
     operations = [result.ok() for result in document.get_all_operations()]
@@ -36,7 +40,7 @@ def test_answers_are_as_documented(server):
 
         @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
         @given(cases)
-        def check(case):
+        def check(case: Any) -> None:
             case.call_and_validate(checks=CHECKS, timeout=60)
 
         check()

@@ -1,6 +1,9 @@
 """Who may use the server."""
 
 import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 from starlette.responses import PlainTextResponse
@@ -9,12 +12,12 @@ from starlette.testclient import TestClient
 from convattn.serve.security import COOKIE, Guard, session_value
 from convattn.serve.settings import Settings
 
-from .conftest import running
+from .conftest import Server, running
 
 TOKEN = "a-token-of-the-tests"
 
 
-def client(**settings):
+def client(**settings: Any) -> TestClient:
     return TestClient(
         Guard(PlainTextResponse("hello"), Settings(**settings)), base_url="http://localhost:8000"
     )
@@ -35,7 +38,7 @@ def client(**settings):
         ("[::1", False),
     ],
 )
-def test_host_names_of_others_are_refused(host, is_known):
+def test_host_names_of_others_are_refused(host: str, is_known: bool) -> None:
     guarded = client(allowed_hosts=("upscale.example",))
     assert (guarded.get("/v1/models", headers={"Host": host}).status_code == 200) == is_known
 
@@ -55,7 +58,7 @@ def test_host_names_of_others_are_refused(host, is_known):
         ("GET", {"Sec-Fetch-Site": "same-origin"}, True),
     ],
 )
-def test_other_web_sites_are_refused(method, headers, is_allowed):
+def test_other_web_sites_are_refused(method: str, headers: dict[str, Any], is_allowed: bool) -> None:
     assert (client().request(method, "/v1/upscale", headers=headers).status_code == 200) == is_allowed
 
 
@@ -73,7 +76,7 @@ def test_other_web_sites_are_refused(method, headers, is_allowed):
         ({"Cookie": f"{COOKIE}="}, False),
     ],
 )
-def test_token_is_needed(headers, is_known):
+def test_token_is_needed(headers: dict[str, Any], is_known: bool) -> None:
     for path in ("/v1/jobs/x", "/v1/upscale", "/metrics", "/v1/groups/x/results.zip"):
         answer = client(token=TOKEN).get(path, headers=headers)
         assert answer.status_code == (200 if is_known else 401)
@@ -81,7 +84,7 @@ def test_token_is_needed(headers, is_known):
         assert client(token=TOKEN).get(path, headers=headers).status_code == 200
 
 
-def test_every_answer_has_a_strict_policy():
+def test_every_answer_has_a_strict_policy() -> None:
     for answer in (client().get("/"), client().get("/", headers={"Host": "attacker.example"})):
         policy = answer.headers["content-security-policy"]
         assert "default-src 'none'" in policy
@@ -90,7 +93,7 @@ def test_every_answer_has_a_strict_policy():
         assert answer.headers["x-content-type-options"] == "nosniff"
 
 
-def test_token_opens_a_server_that_others_reach(tmp_path, png):
+def test_token_opens_a_server_that_others_reach(tmp_path: Path, png: Callable[..., bytes]) -> None:
     with running(tmp_path / "tmp", host="0.0.0.0") as server:
         token = re.search(r"#token=(\S+)", server.greeting)[1]
         assert server.client.post("/v1/upscale", content=png()).status_code == 401
@@ -103,7 +106,7 @@ def test_token_opens_a_server_that_others_reach(tmp_path, png):
         assert server.client.get("/v1/models").status_code == 200
 
 
-def test_address_that_is_taken_is_told_in_one_line(command, server):
+def test_address_that_is_taken_is_told_in_one_line(command: Callable[..., Any], server: Server) -> None:
     ended = command("serve", "--port", server.url.rpartition(":")[2])
     assert (ended.status, ended.err.count("\n")) == (1, 1)
     assert "choose another --port" in ended.err

@@ -49,7 +49,7 @@ def at_step(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, Callable[[], obje
     original = Training.training_step
 
     def at(step: int, happening: Callable[[], object]) -> None:
-        happened = []
+        happened: list[bool] = []
 
         def training_step(self: Training, batch: Any, index: int) -> Any:
             if self.global_step == step and not happened:

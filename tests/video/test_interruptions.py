@@ -6,10 +6,14 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from convattn.errors import InputError
 from convattn.video import upscale_video
@@ -24,13 +28,15 @@ from .conftest import (
 
 
 @pytest.mark.parametrize("interruption", [KeyboardInterrupt, RuntimeError])
-def test_an_interrupted_video_goes_on_where_it_stopped(tmp_path, monkeypatch, interruption):
+def test_an_interrupted_video_goes_on_where_it_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, interruption: type[BaseException]
+) -> None:
     monkeypatch.setattr("convattn.video.job._SEGMENT", 4)
     clip, big, whole = make_video(tmp_path / "clip.mp4"), tmp_path / "big.mp4", tmp_path / "whole.mp4"
     upscale_video(clip, whole, double)
     calls = []
 
-    def stops(x):
+    def stops(x: Tensor) -> Tensor:
         calls.append(len(x))
         if len(calls) == 6:
             raise interruption
@@ -42,7 +48,8 @@ def test_an_interrupted_video_goes_on_where_it_stopped(tmp_path, monkeypatch, in
     finished = len(list((tmp_path / ".big.mp4.parts").glob("*.mkv")))
     assert finished == 2
     assert not list((tmp_path / ".big.mp4.parts").glob("*.unfinished"))
-    again, seen = [], []
+    again: list[int] = []
+    seen: list[float] = []
     upscale_video(clip, big, lambda x: again.append(len(x)) or double(x), batch_size=2, progress=seen.append)
     assert sum(again) == 20 - 4 * finished
     assert (seen[0], seen[-1]) == ((4 * finished + 1) / 20, 1)
@@ -51,15 +58,17 @@ def test_an_interrupted_video_goes_on_where_it_stopped(tmp_path, monkeypatch, in
     assert left_behind(tmp_path) == []
 
 
-def test_damaged_parts_and_those_of_another_job_are_made_anew(tmp_path, monkeypatch):
+def test_damaged_parts_and_those_of_another_job_are_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("convattn.video.job._SEGMENT", 4)
     clip, big = make_video(tmp_path / "clip.mp4"), tmp_path / "big.mp4"
 
-    def run(label, stop_after=None):
+    def run(label: str, stop_after: int | None = None) -> int:
         count = itertools.count()
         frames = []
 
-        def upscale(x):
+        def upscale(x: Tensor) -> Tensor:
             if next(count) == stop_after:
                 raise RuntimeError
             frames.append(len(x))
@@ -78,7 +87,7 @@ def test_damaged_parts_and_those_of_another_job_are_made_anew(tmp_path, monkeypa
     assert len(shown_at(big)) == 20
 
 
-def test_ctrl_c_leaves_one_sentence_and_goes_on(tmp_path):
+def test_ctrl_c_leaves_one_sentence_and_goes_on(tmp_path: Path) -> None:
     """A real signal to a real process, which then is started again."""
     clip, big = make_video(tmp_path / "clip.mp4"), tmp_path / "big.mp4"
     script = tmp_path / "run.py"
@@ -108,12 +117,14 @@ def test_ctrl_c_leaves_one_sentence_and_goes_on(tmp_path):
     assert len(shown_at(big)) == 20
 
 
-def test_a_full_disk_keeps_what_is_finished(full_disk, tmp_path, monkeypatch):
+def test_a_full_disk_keeps_what_is_finished(
+    full_disk: Callable[[int], AbstractContextManager[None]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("convattn.video.job._SEGMENT", 4)
     clip, big = make_video(tmp_path / "clip.mp4"), tmp_path / "big.mp4"
     big.write_bytes(b"older video")
 
-    def noisy(x):
+    def noisy(x: Tensor) -> Tensor:
         return torch.rand(len(x), 3, 192, 256, generator=torch.Generator().manual_seed(0))
 
     with (
@@ -130,11 +141,11 @@ def test_a_full_disk_keeps_what_is_finished(full_disk, tmp_path, monkeypatch):
     assert left_behind(tmp_path) == []
 
 
-def test_segments_of_the_same_source_go_with_the_finished_job(tmp_path):
+def test_segments_of_the_same_source_go_with_the_finished_job(tmp_path: Path) -> None:
     clip = make_video(tmp_path / "clip.mp4", sound=None)
     other = make_video(tmp_path / "other.mp4", sound=None)
 
-    def stops(x):
+    def stops(x: Tensor) -> Tensor:
         raise RuntimeError
 
     for source, target in ((clip, "a.mp4"), (other, "b.mp4")):

@@ -1,5 +1,8 @@
 """What cannot be upscaled is refused in one sentence, before the long work."""
 
+from pathlib import Path
+from typing import Any
+
 import av
 import numpy as np
 import pytest
@@ -10,7 +13,7 @@ from convattn.video import upscale_video
 from .conftest import double, make_video
 
 
-def test_no_video(tmp_path):
+def test_no_video(tmp_path: Path) -> None:
     text = tmp_path / "clip.mp4"
     with pytest.raises(InputError, match="no file"):
         upscale_video(text, tmp_path / "big.mp4", double)
@@ -19,7 +22,7 @@ def test_no_video(tmp_path):
         upscale_video(text, tmp_path / "big.mp4", double)
 
 
-def test_no_video_stream(tmp_path):
+def test_no_video_stream(tmp_path: Path) -> None:
     song = tmp_path / "song.mp4"
     with av.open(str(song), "w") as video:
         audio = video.add_stream("aac", rate=48000)
@@ -31,7 +34,7 @@ def test_no_video_stream(tmp_path):
         upscale_video(song, tmp_path / "big.mp4", double)
 
 
-def test_no_frames(tmp_path):
+def test_no_frames(tmp_path: Path) -> None:
     empty = tmp_path / "empty.mkv"
     with av.open(str(empty), "w") as video:
         stream, audio = video.add_stream("libx264", rate=25), video.add_stream("pcm_s16le", rate=48000)
@@ -45,7 +48,7 @@ def test_no_frames(tmp_path):
 
 @pytest.mark.parametrize("suffix", ["mp4", "mkv", "avi"])
 @pytest.mark.parametrize("kept", [0.3, 0.6, 0.9])
-def test_a_truncated_video_is_refused_before_the_long_work(tmp_path, suffix, kept):
+def test_a_truncated_video_is_refused_before_the_long_work(tmp_path: Path, suffix: str, kept: float) -> None:
     times = list(range(0, 8000, 40))
     clip = make_video(
         tmp_path / f"clip.{suffix}", times=times, sound=None, options={"bf": "0"}, fast_start=True
@@ -73,7 +76,9 @@ def test_a_truncated_video_is_refused_before_the_long_work(tmp_path, suffix, kep
         ({"target": "clip.mp4"}, "overwrite its original"),
     ],
 )
-def test_what_cannot_be_written_is_said_at_once(tmp_path, arguments, message):
+def test_what_cannot_be_written_is_said_at_once(
+    tmp_path: Path, arguments: dict[str, Any], message: str | None
+) -> None:
     clip = make_video(tmp_path / "clip.mp4")
     target = tmp_path / arguments.pop("target", "big.mp4")
     calls = []

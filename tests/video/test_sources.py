@@ -1,5 +1,7 @@
 """Folders of frames and animations as sources of a video."""
 
+from pathlib import Path
+
 import av
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from convattn.video import upscale_video
 from .conftest import double, image, images_of, shown_at
 
 
-def test_a_folder_of_frames_becomes_a_video(tmp_path):
+def test_a_folder_of_frames_becomes_a_video(tmp_path: Path) -> None:
     for number in range(5):
         write_image(Image(image(number)), tmp_path / "frames" / f"{number:03}.png")
     upscale_video(tmp_path / "frames", tmp_path / "video.mp4", double, fps=10, crf=1)
@@ -20,7 +22,7 @@ def test_a_folder_of_frames_becomes_a_video(tmp_path):
     assert np.abs(shown - np.stack([image(number) for number in range(5)])).mean() < 4
 
 
-def test_frames_are_in_natural_order(tmp_path):
+def test_frames_are_in_natural_order(tmp_path: Path) -> None:
     for number in range(1, 13):
         write_image(Image(np.full((32, 32, 3), 20 * number, np.uint8)), tmp_path / f"frames/{number}.png")
     upscale_video(tmp_path / "frames", tmp_path / "video.mkv", double, codec="ffv1")
@@ -28,7 +30,7 @@ def test_frames_are_in_natural_order(tmp_path):
     assert levels == sorted(levels)
 
 
-def test_frames_of_a_folder_must_be_alike(tmp_path):
+def test_frames_of_a_folder_must_be_alike(tmp_path: Path) -> None:
     write_image(Image(image(0)), tmp_path / "frames" / "0.png")
     write_image(Image(image(1, 60)), tmp_path / "frames" / "1.png")
     with pytest.raises(InputError, match=r"1.png differs"):
@@ -36,7 +38,7 @@ def test_frames_of_a_folder_must_be_alike(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["gif", "webp", "png", "apng"])
-def test_an_animation_becomes_a_video_on_white(tmp_path, kind):
+def test_an_animation_becomes_a_video_on_white(tmp_path: Path, kind: str) -> None:
     from convattn.video.animation import Animation, write_animation
 
     pixels = np.zeros((3, 24, 32, 4), np.uint8)

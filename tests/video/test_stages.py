@@ -3,14 +3,15 @@
 import itertools
 import threading
 import time
+from collections.abc import Generator, Iterator
 
 import pytest
 
 from convattn.video.stages import batches, prefetch
 
 
-def test_stages_work_at_the_same_time():
-    def slowly(items):
+def test_stages_work_at_the_same_time() -> None:
+    def slowly(items: Iterator[int]) -> Generator[int, None, None]:
         for item in items:
             time.sleep(0.05)
             yield item
@@ -20,10 +21,10 @@ def test_stages_work_at_the_same_time():
     assert time.monotonic() - start < 0.9
 
 
-def test_an_error_of_a_stage_arrives_and_its_source_is_closed():
+def test_an_error_of_a_stage_arrives_and_its_source_is_closed() -> None:
     closed = []
 
-    def source():
+    def source() -> Generator[int, None, None]:
         try:
             yield from range(3)
             raise ValueError("three")
@@ -37,10 +38,10 @@ def test_an_error_of_a_stage_arrives_and_its_source_is_closed():
     assert closed == [True]
 
 
-def test_a_stage_that_is_given_up_ends_its_thread():
+def test_a_stage_that_is_given_up_ends_its_thread() -> None:
     closed = threading.Event()
 
-    def source():
+    def source() -> Generator[int, None, None]:
         try:
             yield from itertools.count()
         finally:
@@ -52,5 +53,5 @@ def test_a_stage_that_is_given_up_ends_its_thread():
     assert closed.is_set()
 
 
-def test_batches():
+def test_batches() -> None:
     assert list(batches(iter(range(5)), 2)) == [[0, 1], [2, 3], [4]]

@@ -111,6 +111,7 @@ def test_training_resumes_with_the_same_levels(interrupted: Path, tmp_path: Path
     model = YOLO(checkpoint)
     levels = model.model.stride.tolist()
     model.train(resume=True, save_dir=str(tmp_path / "run"))
+    assert model.trainer is not None
     assert YOLO(model.trainer.last).model.stride.tolist() == levels
     assert levels in ([8], [8, 16])
 

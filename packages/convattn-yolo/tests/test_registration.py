@@ -1,3 +1,4 @@
+import inspect
 import logging
 import subprocess
 import sys
@@ -161,7 +162,7 @@ def test_a_release_that_builds_otherwise_is_refused(monkeypatch: pytest.MonkeyPa
         network[4] = torch.nn.Identity()
         return network, save
 
-    original = tasks.parse_model.__wrapped__
+    original: Any = inspect.unwrap(tasks.parse_model)
     monkeypatch.setattr(tasks, "parse_model", parse_model)
     monkeypatch.setattr(parse_model, "knows_c3k2_esc", False, raising=False)
     registration._wrap(tasks, "parse_model", registration.parsing.parse_model)
