@@ -50,9 +50,9 @@ def forward(
     total = tl.zeros([QUERIES], tl.float32)
     result = tl.zeros([QUERIES, CHANNELS], tl.float32)
     for start in range(0, WINDOW * WINDOW, KEYS):
-        k_place, k_row, k_column, within, _k_true = _tokens(start, top, left, size, WINDOW, KEYS)
-        key = _load(k, image, head, k_row, k_column, DEPTH, CHANNELS)
-        value = _load(v, image, head, k_row, k_column, DEPTH, CHANNELS)
+        key, value, k_place, within = _keys(
+            k, v, image, head, start, top, left, size, WINDOW, DEPTH, CHANNELS, KEYS
+        )
         bias = tl.load(_bias(table, head, q_place[:, None], k_place[None, :], WINDOW))
         scores = tl.dot(query, key, input_precision=PRECISION) * scale + bias
         scores = tl.where(within[None, :], scores, float("-inf"))
@@ -105,9 +105,9 @@ def backward_queries(
 
     query_grad = tl.zeros([QUERIES, CHANNELS], tl.float32)
     for start in range(0, WINDOW * WINDOW, KEYS):
-        k_place, k_row, k_column, within, _k_true = _tokens(start, top, left, size, WINDOW, KEYS)
-        key = _load(k, image, head, k_row, k_column, DEPTH, CHANNELS)
-        value = _load(v, image, head, k_row, k_column, DEPTH, CHANNELS)
+        key, value, k_place, within = _keys(
+            k, v, image, head, start, top, left, size, WINDOW, DEPTH, CHANNELS, KEYS
+        )
         bias = tl.load(_bias(table, head, q_place[:, None], k_place[None, :], WINDOW))
         weights = _weights(query, key, scale, bias, normalizer[:, None], within[None, :], PRECISION)
         scores_grad = weights * (tl.dot(result_grad, value, input_precision=PRECISION) - product[:, None])
@@ -147,10 +147,9 @@ def backward_keys(
     value_grad = tl.zeros([KEYS, CHANNELS], tl.float32)
     for start in range(0, _queries_end(top, size, WINDOW), QUERIES):
         q_place, q_row, q_column, _q_within, true = _tokens(start, top, left, size, WINDOW, QUERIES)
-        query = _load(q, image, head, q_row, q_column, DEPTH, CHANNELS)
-        result_grad = _load(out_grad, image, head, q_row, q_column, DEPTH, CHANNELS)
-        pixel = _pixel(image, head, q_row, q_column, size)
-        normalizer, product = tl.load(lse + pixel), tl.load(delta + pixel)
+        query, result_grad, normalizer, product = _queries(
+            q, out_grad, lse, delta, image, head, q_row, q_column, size, DEPTH, CHANNELS
+        )
         bias = tl.load(_bias(table, head, q_place[None, :], k_place[:, None], WINDOW))
         weights = _weights(key, query, scale, bias, normalizer[None, :], true[None, :], PRECISION)
         factor = weights.to(result_grad.dtype)
@@ -203,19 +202,51 @@ def backward_bias(
     for window in range(part, _windows(size, WINDOW), parts):
         image, top, left = _corner(window, size, WINDOW)
         _place, q_row, q_column, _within, true = _tokens(q_first, top, left, size, WINDOW, QUERIES)
-        query = tl.trans(_load(q, image, head, q_row, q_column, DEPTH, CHANNELS))
-        result_grad = tl.trans(_load(out_grad, image, head, q_row, q_column, DEPTH, CHANNELS))
-        pixel = _pixel(image, head, q_row, q_column, size)
-        normalizer, product = tl.load(lse + pixel), tl.load(delta + pixel)
-        _k_place, k_row, k_column, _k_within, _k_true = _tokens(k_first, top, left, size, WINDOW, KEYS)
-        key = _load(k, image, head, k_row, k_column, DEPTH, CHANNELS)
-        value = _load(v, image, head, k_row, k_column, DEPTH, CHANNELS)
+        query, result_grad, normalizer, product = _queries(
+            q, out_grad, lse, delta, image, head, q_row, q_column, size, DEPTH, CHANNELS
+        )
+        query, result_grad = tl.trans(query), tl.trans(result_grad)
+        key, value, _place, _within = _keys(
+            k, v, image, head, k_first, top, left, size, WINDOW, DEPTH, CHANNELS, KEYS
+        )
         known = true[:, None] & within[None, :]
         weights = _weights(query, key, scale, bias, normalizer[:, None], known, PRECISION)
         bias_grad += weights * (tl.dot(result_grad, value, input_precision=PRECISION) - product[:, None])
 
     slots = _bias(table_grad, head, q_place[:, None], k_place[None, :], WINDOW)
     tl.atomic_add(slots, bias_grad, sem="relaxed")
+
+
+@triton.jit
+def _keys(
+    k,
+    v,
+    image,
+    head,
+    first,
+    top,
+    left,
+    size,
+    WINDOW: tl.constexpr,
+    DEPTH: tl.constexpr,
+    CHANNELS: tl.constexpr,
+    KEYS: tl.constexpr,
+):
+    """A tile of keys, that of their values, their places, and which of them lie within the window."""
+    place, row, column, within, _true = _tokens(first, top, left, size, WINDOW, KEYS)
+    key = _load(k, image, head, row, column, DEPTH, CHANNELS)
+    return key, _load(v, image, head, row, column, DEPTH, CHANNELS), place, within
+
+
+@triton.jit
+def _queries(
+    q, out_grad, lse, delta, image, head, row, column, size, DEPTH: tl.constexpr, CHANNELS: tl.constexpr
+):
+    """A tile of queries, that of their results' gradients, and what the forward pass kept of each query."""
+    pixel = _pixel(image, head, row, column, size)
+    query = _load(q, image, head, row, column, DEPTH, CHANNELS)
+    result_grad = _load(out_grad, image, head, row, column, DEPTH, CHANNELS)
+    return query, result_grad, tl.load(lse + pixel), tl.load(delta + pixel)
 
 
 @triton.jit
