@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -34,7 +35,7 @@ def test_help_has_a_short_form(command: Callable[..., Any], words: tuple[str, st
     assert "Usage: convattn" in ended.out
 
 
-def test_help_groups_the_options(command):
+def test_help_groups_the_options(command: Callable[..., Any]) -> None:
     ended = command("upscale", "-h")
     assert ended.out.index("─ Options") < ended.out.index("─ Computation") < ended.out.index("─ Videos")
 
@@ -87,7 +88,7 @@ def test_doctor_says_how_to_get_what_is_missing(
     assert 'missing: av; pip install "convattn[video]"' in out
 
 
-def test_a_torchvision_of_another_torch_is_named(tmp_path):
+def test_a_torchvision_of_another_torch_is_named(tmp_path: Path) -> None:
     """Doctor lists it, and training ends in one sentence."""
     package = tmp_path / "torchvision"
     package.mkdir()

@@ -3,6 +3,7 @@
 import sys
 import warnings
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ av = pytest.importorskip("av")
 LAYOUTS = {1: "gray16be", 3: "rgb48be", 4: "rgba64be"}
 
 
-def write(path, values):
+def write(path: Path, values: np.ndarray) -> None:
     """Write (H, W, channels) in uint16 by an encoder of FFmpeg."""
     encoder = av.CodecContext.create({".jp2": "jpeg2000", ".sgi": "sgi"}[path.suffix], "w")
     height, width, channels = values.shape
@@ -35,7 +36,7 @@ def write(path, values):
 
 @pytest.mark.parametrize("suffix", ["jp2", "sgi"])
 @pytest.mark.parametrize("channels", [1, 3, 4])
-def test_all_bits_are_read(tmp_path, suffix, channels):
+def test_all_bits_are_read(tmp_path: Path, suffix: str, channels: int) -> None:
     values = np.random.default_rng(0).integers(0, 2**16, (20, 31, channels), np.uint16)
     write(tmp_path / f"a.{suffix}", values)
     with warnings.catch_warnings():
@@ -45,7 +46,9 @@ def test_all_bits_are_read(tmp_path, suffix, channels):
 
 
 @pytest.mark.parametrize("suffix", ["jp2", "sgi"])
-def test_without_pyav_nothing_is_lost_silently(tmp_path, monkeypatch, suffix):
+def test_without_pyav_nothing_is_lost_silently(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
     values = np.full((20, 31, 3), 65535, np.uint16)
     write(tmp_path / "a.jp2", values)
     head = bytes([1, 0xDA, 0, 2, 0, 3, 0, 31, 0, 20, 0, 3]).ljust(512, b"\0")  # not compressed
@@ -60,7 +63,7 @@ def test_without_pyav_nothing_is_lost_silently(tmp_path, monkeypatch, suffix):
     np.testing.assert_array_equal(pixels, 255)
 
 
-def test_a_damaged_deep_file_is_one_sentence(tmp_path):
+def test_a_damaged_deep_file_is_one_sentence(tmp_path: Path) -> None:
     write(tmp_path / "a.sgi", np.zeros((20, 31, 3), np.uint16))
     (tmp_path / "a.sgi").write_bytes((tmp_path / "a.sgi").read_bytes()[:530])
     with pytest.raises(InputError, match=r"a\.sgi is damaged"):

@@ -255,14 +255,14 @@ def test_tiff_keeps_exif_gps_and_xmp(tmp_path: Path, source: str) -> None:
     np.testing.assert_array_equal(read_image(tmp_path / "b.tif").pixels, image.pixels)
 
 
-def png_with_text(path, keyword, text):
+def png_with_text(path: Path, keyword: bytes, text: bytes) -> None:
     info = PngImagePlugin.PngInfo()
     info.add_text(keyword, text)
     PIL.Image.fromarray(smooth()).save(path, pnginfo=info)
 
 
 @pytest.mark.parametrize("kind", ["exif of ImageMagick", "xmp"])
-def test_png_is_turned_upright_by_text_once(tmp_path, kind):
+def test_png_is_turned_upright_by_text_once(tmp_path: Path, kind: bytes) -> None:
     if kind == "xmp":
         png_with_text(tmp_path / "a.png", "XML:com.adobe.xmp", '<x tiff:Orientation="6"/>')
     else:
@@ -279,7 +279,7 @@ def test_png_is_turned_upright_by_text_once(tmp_path, kind):
 
 
 @pytest.mark.parametrize("values", [np.ones((4, 4), np.float32), np.full((4, 4), 70000, np.int32)])
-def test_values_without_a_range_are_refused(tmp_path, values):
+def test_values_without_a_range_are_refused(tmp_path: Path, values: np.ndarray) -> None:
     PIL.Image.fromarray(values).save(tmp_path / "a.tif")
     with pytest.raises(InputError, match=r"a\.tif holds .* convert it to PNG or TIFF of 8 or 16 bits\."):
         read_image(tmp_path / "a.tif")

@@ -9,15 +9,19 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from convattn.ops import (
-    FeedForwardWeights,
     conv_attention,
     convolution,
-    feed_forward,
     predict_kernel,
     predicted_conv_attention,
     reflect_pad,
     window_attention,
-    window_self_attention,
+)
+
+from .conftest import (
+    convolution_of_one_map,
+    normalized_feed_forward,
+    normalized_self_attention,
+    whole_convolution,
 )
 
 C, HIDDEN, HEADS, WINDOW = 4, 6, 2, 3
@@ -25,35 +29,6 @@ TABLE = (HEADS, (2 * WINDOW - 1) ** 2)
 PREDICTOR = [(3, C, 1, 1), (3,), (9 * C, 3, 1, 1), (9 * C,)]
 NORM = [(C,), (C,)]
 WEIGHTS = [(HIDDEN, C, 1, 1), (HIDDEN,), (HIDDEN, 1, 3, 3), (HIDDEN,), (C, HIDDEN, 1, 1), (C,)]
-
-
-def _convolution(
-    x: Tensor,
-    other: Tensor,
-    residual: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    *norm: Tensor,
-    backend: str | None,
-) -> Tensor:
-    maps = dict(other=other, residual=residual)
-    return convolution(x, weight, bias, **maps, norm=(*norm, 1e-6), backend=backend)
-
-
-def _convolution_of_one(
-    x: Tensor, residual: Tensor, weight: Tensor, bias: Tensor, *norm: Tensor, backend: str | None
-) -> Tensor:
-    return convolution(x, weight, bias, residual=residual, norm=(*norm, 1e-6), backend=backend)
-
-
-def _feed_forward(x: Tensor, *args: Tensor, backend: str | None) -> Tensor:
-    return feed_forward(x, FeedForwardWeights(*args[:6]), norm=(*args[6:], 1e-6), backend=backend)
-
-
-def _self_attention(
-    x: Tensor, weight: Tensor, bias: Tensor, table: Tensor, *norm: Tensor, backend: str | None
-) -> Tensor:
-    return window_self_attention(x, weight, bias, table, norm=(*norm, 1e-6), backend=backend)
 
 
 Shapes = list[tuple[int, ...]]
@@ -66,11 +41,11 @@ def shapes_of(x: tuple[int, int, int, int]) -> dict[str, tuple[Callable[..., Ten
         "conv_attention": (conv_attention, [x, (C, C, 5, 5), (n, C, 3, 3)], C),
         "depthwise": (conv_attention, [x, (C, 1, 5, 5), (n, C, 3, 3)], C),
         "predicted_conv_attention": (predicted_conv_attention, [x, (C, C, 5, 5), *PREDICTOR], C),
-        "1×1": (_convolution, [x, (n, 2, *size), (n, 7, *size), (7, C + 2, 1, 1), (7,), *NORM], 7),
-        "3×3": (_convolution_of_one, [x, (n, 7, *size), (7, C, 3, 3), (7,), *NORM], 7),
-        "feed_forward": (_feed_forward, [x, *WEIGHTS, *NORM], C),
+        "1×1": (whole_convolution, [x, (n, 2, *size), (n, 7, *size), (7, C + 2, 1, 1), (7,), *NORM], 7),
+        "3×3": (convolution_of_one_map, [x, (n, 7, *size), (7, C, 3, 3), (7,), *NORM], 7),
+        "feed_forward": (normalized_feed_forward, [x, *WEIGHTS, *NORM], C),
         "window_attention": (window_attention, [x, x, x, TABLE], C),
-        "self_attention": (_self_attention, [x, (3 * C, C, 1, 1), (3 * C,), TABLE, *NORM], C),
+        "self_attention": (normalized_self_attention, [x, (3 * C, C, 1, 1), (3 * C,), TABLE, *NORM], C),
     }
 
 

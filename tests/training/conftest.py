@@ -10,6 +10,10 @@ from PIL import Image
 
 from convattn.training.config import Recipe
 
+AtStep = Callable[[int, Callable[[], object]], None]
+Figures = Callable[[Path], dict[str, list[float]]]
+MakeRecipe = Callable[..., Recipe]
+
 
 @pytest.fixture(scope="session")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -22,7 +26,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def quick_recipe(images: Path) -> Callable[..., Recipe]:
+def quick_recipe(images: Path) -> MakeRecipe:
     """Makes recipes that train for seconds, given an output folder and values of the recipe."""
     defaults = dict(
         batch_size=2,
@@ -42,7 +46,7 @@ def quick_recipe(images: Path) -> Callable[..., Recipe]:
 
 
 @pytest.fixture
-def at_step(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, Callable[[], object]], None]:
+def at_step(monkeypatch: pytest.MonkeyPatch) -> AtStep:
     """Calls a function once, in the training step of the given number."""
     from convattn.training import Training
 
@@ -63,7 +67,7 @@ def at_step(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, Callable[[], obje
 
 
 @pytest.fixture(scope="session")
-def figures() -> Callable[[Path], dict[str, list[float]]]:
+def figures() -> Figures:
     """Reads the logged values of the first run in an output folder, by name."""
 
     def read(run: Path) -> dict[str, list[float]]:

@@ -1,6 +1,5 @@
 """Training of networks of arbitrary scale: its samples, resuming and learning."""
 
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -16,15 +15,13 @@ from convattn.checkpoints.loading import load_network, save_network
 from convattn.errors import InputError
 from convattn.models.registry import build
 from convattn.training import train
-from convattn.training.config import Recipe
 from convattn.training.data import MARGIN, ImageFolder, QueryStream
 
-Figures = Callable[[Path], dict[str, list[float]]]
-MakeRecipe = Callable[..., Recipe]
+from .conftest import Figures, MakeRecipe
 
 
 @pytest.fixture(scope="module")
-def recipe_of(quick_recipe: Callable[..., Recipe]) -> Callable[..., Recipe]:
+def recipe_of(quick_recipe: MakeRecipe) -> MakeRecipe:
     """Makes the recipe of an output folder, with changes."""
     return partial(
         quick_recipe,

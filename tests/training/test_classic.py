@@ -20,15 +20,12 @@ from convattn.errors import InputError
 from convattn.models.registry import build
 from convattn.ops import cpu
 from convattn.training import Training, hardware, train
-from convattn.training.config import Recipe
 
-Figures = Callable[[Path], dict[str, list[float]]]
-AtStep = Callable[[int, Callable[[], object]], None]
-MakeRecipe = Callable[..., Recipe]
+from .conftest import AtStep, Figures, MakeRecipe
 
 
 @pytest.fixture(scope="module")
-def recipe_of(quick_recipe: Callable[..., Recipe]) -> Callable[..., Recipe]:
+def recipe_of(quick_recipe: MakeRecipe) -> MakeRecipe:
     """Makes the recipe of an output folder, with changes."""
     return partial(
         quick_recipe,

@@ -4,7 +4,6 @@ import copy
 import itertools
 import os
 import signal
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,12 +28,11 @@ from convattn.training.data import ImageFolder
 from convattn.training.real_world import CropStream, DegradedPairs, RealTraining
 from convattn.training.run import start_from
 
-AtStep = Callable[[int, Callable[[], object]], None]
-MakeRecipe = Callable[..., Recipe]
+from .conftest import AtStep, MakeRecipe
 
 
 @pytest.fixture(scope="module")
-def recipe_of(quick_recipe: Callable[..., Recipe]) -> Callable[..., Recipe]:
+def recipe_of(quick_recipe: MakeRecipe) -> MakeRecipe:
     """Makes the recipe of an output folder, with changes."""
     return partial(
         quick_recipe,

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from convattn.ops.cpu import allocator, operators
 from convattn.ops.cpu.library import (
-    ConvAttention,
     ConvAttentionGradient,
     ConvolutionGradient,
     FeedForwardGradient,
@@ -23,7 +22,13 @@ from convattn.ops.cpu.library import (
     WindowAttentionGradient,
     run,
 )
-from convattn.ops.cpu.operators import channels_last, pixels_together
+from convattn.ops.cpu.operators import (
+    channels_last,
+    conv_attention_problem,
+    convolution_sizes,
+    pixels_together,
+    window_sizes,
+)
 from convattn.ops.padding import fold_reflection, reflect_pad
 from convattn.ops.relative_bias import window_size
 
@@ -41,16 +46,8 @@ def conv_attention(
     """The gradient of a large kernel that has every symmetry is averaged over them."""
     x, grad = pixels_together(x), pixels_together(grad)
     sums = _Sums(large_kernel, dynamic_kernel)
-    large_kernel, dynamic_kernel = large_kernel.contiguous(), dynamic_kernel.contiguous()
-    forward = ConvAttention(
-        x=Map.of(x),
-        out=Map.of(grad),
-        large_kernel=large_kernel.data_ptr(),
-        dynamic_kernel=dynamic_kernel.data_ptr(),
-        **dict(zip(("images", "channels", "height", "width"), x.shape, strict=True)),
-        size=large_kernel.shape[-1],
-        dynamic_size=dynamic_kernel.shape[-1],
-    )
+    kernels = dict(large_kernel=large_kernel, dynamic_kernel=dynamic_kernel)
+    forward = conv_attention_problem(x, grad, kernels, dynamic_size=dynamic_kernel.shape[-1])
     if not run("conv_attention_gradient", ConvAttentionGradient(forward, sums.pointer), x.dtype):
         x_grad, *of_kernels = _conv_attention_by_torch(x, large_kernel, dynamic_kernel, grad)
         return [x_grad if wanted[0] else grad.new_empty(0), *of_kernels]
@@ -83,9 +80,7 @@ def convolution(
         x_grad = _through_3x3(grad, weight) if wanted[0] or norm.weight else None
     other_grad = None if other is None or not wanted[3] else _empty_like(other)
     sums = _Sums(weight, bias, norm_weight, norm_bias)
-    (images, channels, height, width), outs = x.shape, len(bias)
-    sizes = (images, channels, 0 if other is None else other.shape[1], outs, height, width)
-    maps = map(Map.of, (x, other, grad, x_grad, other_grad))
+    maps, sizes = map(Map.of, (x, other, grad, x_grad, other_grad)), convolution_sizes(x, other, bias)
     problem = ConvolutionGradient(*maps, norm, weight.data_ptr(), sums.pointer, *sizes)
     run(f"{'pointwise' if pointwise else 'convolution'}_gradient", problem, x.dtype)
     weight_grad, bias_grad, *of_norm = sums.gradients()
@@ -163,15 +158,10 @@ def window_self_attention(
     weights = [tensor.contiguous() for tensor in (weight, bias, relative_position_bias)]
     norm, x_grad = Norm.of(norm_weight, norm_bias, epsilon), _empty_like(x) if wanted[0] else None
     sums = _Sums(*weights, norm_weight, norm_bias)
-    images, channels, *size = x.shape
-    heads = len(relative_position_bias)
     maps, pointers = map(Map.of, (x, grad, x_grad)), (tensor.data_ptr() for tensor in weights)
-    sizes = (images, heads, channels // heads, *size, window)
-    run(
-        "window_attention_gradient",
-        WindowAttentionGradient(*maps, norm, *pointers, sums.pointer, *sizes),
-        x.dtype,
-    )
+    sizes = window_sizes(x, relative_position_bias)
+    problem = WindowAttentionGradient(*maps, norm, *pointers, sums.pointer, **sizes)
+    run("window_attention_gradient", problem, x.dtype)
     if x_grad is None:
         return [grad.new_empty(0), *sums.gradients()]
     return [channels_last(fold_reflection(x_grad, height, width)), *sums.gradients()]

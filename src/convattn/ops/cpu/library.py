@@ -86,6 +86,7 @@ class ConvAttention(ctypes.Structure):
         *_pointers("large_kernel", "dynamic_kernel", *_PREDICTOR),
         *_sizes("images", "channels", "height", "width", "size", "dynamic_size", "hidden"),
     )
+    tensors: tuple[Tensor, ...] = ()  # the problem keeps them
 
 
 class Convolution(ctypes.Structure):

@@ -13,7 +13,9 @@ from convattn.ops.relative_bias import window_size
 __all__ = [
     "channels_last",
     "conv_attention",
+    "conv_attention_problem",
     "convolution",
+    "convolution_sizes",
     "feed_forward",
     "pixel_shuffle",
     "pixels_together",
@@ -21,6 +23,7 @@ __all__ = [
     "predicted_conv_attention",
     "window_attention",
     "window_self_attention",
+    "window_sizes",
 ]
 
 
@@ -48,14 +51,28 @@ def predicted_conv_attention(
 def _conv_attention(x: Tensor, weights: dict[str, Tensor], **sizes: int) -> Tensor | None:
     if weights["large_kernel"].shape[1] != x.shape[1]:
         return None
-    weights = {name: weight.contiguous() for name, weight in weights.items()}
     x = pixels_together(x)
     out = allocator.empty(x.shape, x.dtype)
+    problem = conv_attention_problem(x, out, weights, **sizes)
+    return out if run("conv_attention", problem, x.dtype) else None
+
+
+def conv_attention_problem(x: Tensor, out: Tensor, weights: dict[str, Tensor], **sizes: int) -> ConvAttention:
+    """What the kernel and its gradient are given; it keeps the weights.
+
+    Args:
+        x: (N, C, H, W) with the channels of a pixel side by side.
+        out: A map of the same kind; to the gradient, the gradient of the result.
+        weights: Tensors by the names that they have in the structure.
+        **sizes: Sizes that neither x nor the large kernel tells.
+    """
+    weights = {name: weight.contiguous() for name, weight in weights.items()}
     sizes |= dict(zip(("images", "channels", "height", "width"), x.shape, strict=True))
     pointers = {name: weight.data_ptr() for name, weight in weights.items()}
     size = weights["large_kernel"].shape[-1]
     problem = ConvAttention(x=Map.of(x), out=Map.of(out), size=size, **pointers, **sizes)
-    return out if run("conv_attention", problem, x.dtype) else None
+    problem.tensors = tuple(weights.values())
+    return problem
 
 
 def convolution(
@@ -106,12 +123,15 @@ def _convolution(
     kernel = {1: "pointwise", 3: "convolution"}[weight.shape[-1]]
     weight, bias, x = weight.contiguous(), bias.contiguous(), pixels_together(x)
     other, residual = (None if y is None else pixels_together(y) for y in (other, residual))
-    images, channels, height, width = x.shape
-    others = 0 if other is None else other.shape[1]
-    sizes = (images, channels, others, len(bias), height, width)
-    maps = map(Map.of, (x, other, residual, out))
+    maps, sizes = map(Map.of, (x, other, residual, out)), convolution_sizes(x, other, bias)
     run(kernel, Convolution(*maps, norm, weight.data_ptr(), bias.data_ptr(), *sizes), x.dtype)
     return out
+
+
+def convolution_sizes(x: Tensor, other: Tensor | None, bias: Tensor) -> tuple[int, ...]:
+    """The sizes that the kernel and its gradient are given, in their order."""
+    images, channels, height, width = x.shape
+    return images, channels, 0 if other is None else other.shape[1], len(bias), height, width
 
 
 def feed_forward(
@@ -178,14 +198,19 @@ def _window_attention(table: Tensor, **given: Any) -> Tensor:
     table, maps = table.contiguous(), {name: x for name, x in given.items() if isinstance(x, Tensor)}
     like = next(iter(maps.values()))
     out = maps["out"] = allocator.empty(like.shape, like.dtype)
-    images, channels, height, width = out.shape
+    given |= {name: Map.of(x) for name, x in maps.items()}
+    problem = WindowAttention(**given, **window_sizes(out, table), table=table.data_ptr())
+    run("window_attention", problem, out.dtype)
+    return out
+
+
+def window_sizes(x: Tensor, table: Tensor) -> dict[str, int]:
+    """The sizes that the kernel and its gradient are given, by their names."""
+    images, channels, height, width = x.shape
     heads, window = len(table), window_size(table)
-    sizes = dict(
+    return dict(
         images=images, heads=heads, head_dim=channels // heads, height=height, width=width, window=window
     )
-    given |= {name: Map.of(x) for name, x in maps.items()}
-    run("window_attention", WindowAttention(**given, **sizes, table=table.data_ptr()), out.dtype)
-    return out
 
 
 def pixels_together(x: Tensor) -> Tensor:
