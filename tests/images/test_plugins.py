@@ -1,6 +1,7 @@
 """HEIC and JPEG XL are written by plugins, with what they can hold."""
 
 import sys
+from pathlib import Path
 
 import numpy as np
 import PIL.Image
@@ -15,7 +16,7 @@ from convattn.inference.results import suffix_of_images
 MODULES = {"heic": "pillow_heif", "jxl": "pillow_jxl"}
 
 
-def smooth(channels=3, dtype=np.uint8):
+def smooth(channels: int = 3, dtype: type = np.uint8) -> np.ndarray:
     y, x = np.mgrid[:48, :64]
     waves = np.stack([0.5 + 0.4 * np.sin((x + 2 * y) / (9 + k)) for k in range(channels)], -1)
     return (waves * np.iinfo(dtype).max).astype(dtype)
@@ -23,7 +24,7 @@ def smooth(channels=3, dtype=np.uint8):
 
 @pytest.mark.parametrize("suffix", MODULES)
 @pytest.mark.parametrize("channels", [1, 3, 4])
-def test_pixels_come_back(tmp_path, suffix, channels):
+def test_pixels_come_back(tmp_path: Path, suffix: str, channels: int) -> None:
     pytest.importorskip(MODULES[suffix])
     path = tmp_path / f"a.{suffix}"
     write_image(Image(smooth(channels)), path)
@@ -33,7 +34,7 @@ def test_pixels_come_back(tmp_path, suffix, channels):
     np.testing.assert_array_equal(read_image(path).pixels, smooth(channels))
 
 
-def test_heic_keeps_depth_and_hdr(tmp_path):
+def test_heic_keeps_depth_and_hdr(tmp_path: Path) -> None:
     pytest.importorskip("pillow_heif")
     pq = bytes([9, 16, 0, 1])
     image = Image(smooth(dtype=np.uint16), {CICP: (pyvips.GValue.blob_type, pq)})
@@ -44,7 +45,7 @@ def test_heic_keeps_depth_and_hdr(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", MODULES)
-def test_metadata_stay_and_nothing_is_turned_twice(tmp_path, suffix):
+def test_metadata_stay_and_nothing_is_turned_twice(tmp_path: Path, suffix: str) -> None:
     pytest.importorskip(MODULES[suffix])
     exif = PIL.Image.Exif()
     exif[0x0112], exif[0x010F] = 6, "Hue"
@@ -58,7 +59,7 @@ def test_metadata_stay_and_nothing_is_turned_twice(tmp_path, suffix):
 
 
 @pytest.mark.parametrize("suffix", MODULES)
-def test_profiles_are_kept_or_applied(tmp_path, suffix):
+def test_profiles_are_kept_or_applied(tmp_path: Path, suffix: str) -> None:
     pytest.importorskip(MODULES[suffix])
     profile = pyvips.Image.profile_load("p3")
     image = Image(smooth(), {"icc-profile-data": (pyvips.GValue.blob_type, profile)})
@@ -70,7 +71,9 @@ def test_profiles_are_kept_or_applied(tmp_path, suffix):
 
 
 @pytest.mark.parametrize("suffix", MODULES)
-def test_without_an_encoder_the_format_is_refused_at_once(tmp_path, monkeypatch, suffix):
+def test_without_an_encoder_the_format_is_refused_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
     monkeypatch.setitem(sys.modules, MODULES[suffix], None)
     with pytest.raises(InputError, match=r"needs an encoder: pip install 'convattn\[(heif|jxl)\]'"):
         suffix_of_images(suffix)
