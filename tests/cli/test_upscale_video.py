@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL.Image
 import pytest
 
 from convattn.images.io import Image, write_image
-from convattn.inference.video_jobs import split_inputs
+from convattn.inference.animations import becomes_animation
 
 av = pytest.importorskip("av")
 
@@ -125,13 +126,29 @@ def test_ctrl_c_is_one_sentence(upscale: Callable[..., Any], monkeypatch: pytest
     assert said.count("\n") == 1
 
 
-def test_still_images_are_no_video(tmp_path: Path) -> None:
-    for kind in ("png", "webp"):
+def test_still_images_are_no_animation(tmp_path: Path) -> None:
+    for kind in ("png", "webp", "avif"):
         write_image(Image(frames()[0]), tmp_path / f"still.{kind}")
-        assert not split_inputs([str(tmp_path / f"still.{kind}")], str(tmp_path / f"large.{kind}"))[0]
+        assert not becomes_animation(tmp_path / f"still.{kind}", tmp_path / f"large.{kind}")
         write_animation(Animation(frames(), [50, 50, 50]), tmp_path / f"moving.{kind}")
-        assert split_inputs([str(tmp_path / f"moving.{kind}")], str(tmp_path / f"large.{kind}"))[0]
-    assert not split_inputs([str(tmp_path)], str(tmp_path / "out"))[0]
+        assert becomes_animation(tmp_path / f"moving.{kind}", tmp_path / f"large.{kind}")
+    assert not becomes_animation(tmp_path / "moving.webp", tmp_path / "large.png")
+
+
+def test_animations_in_a_folder_stay_animated(upscale: Callable[..., Any], tmp_path: Path) -> None:
+    for kind in ("gif", "webp", "png", "apng", "avif"):
+        write_animation(Animation(frames(), [50, 100, 70]), tmp_path / f"in/{kind}.{kind}")
+    write_image(Image(frames()[0]), tmp_path / "in/gif.png")
+    PIL.Image.fromarray(frames()[0]).save(tmp_path / "in/still.gif")
+    assert upscale("in", "-o", "out") == (0, "")
+    made = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert made == ["apng.apng", "avif.avif", "gif.gif", "gif.png", "png.png", "still.png", "webp.webp"]
+    for kind in ("gif", "webp", "png", "apng", "avif"):
+        assert read_animation(f"out/{kind}.{kind}").delays == [50, 100, 70]
+    assert upscale("in", "-o", "webp", "--output-format", "webp") == (0, "")
+    assert read_animation("webp/gif.webp").delays == [50, 100, 70]
+    status, said = upscale("in/gif.gif", "-o", "jpg/", "--output-format", "jpg")
+    assert (status, "holds 3 frames or pages; only the first" in said) == (0, True)
 
 
 def test_videos_images_and_folders_go_in_one_call(upscale: Callable[..., Any], tmp_path: Path) -> None:

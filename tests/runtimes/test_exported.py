@@ -3,6 +3,7 @@
 import pickle
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 
@@ -48,3 +49,10 @@ def test_upscalers_of_exported_networks_can_be_pickled(tmp_path: Path) -> None:
     upscale = Upscaler(load_exported(resized(tmp_path / "a.onnx", 2)), device="cpu")
     image = torch.rand(3, 5, 7)
     assert torch.equal(pickle.loads(pickle.dumps(upscale))(image), upscale(image))
+
+
+def test_a_network_that_asks_for_more_than_the_memory_is_refused(tmp_path: Path) -> None:
+    twice = (2 * psutil.virtual_memory().total / (3 * 4 * 64 * 64)) ** 0.5
+    path = resized(tmp_path / "a.onnx", round(twice))
+    with pytest.raises(InputError, match=r"a\.onnx cannot be read as a network"):
+        load_exported(path)

@@ -93,3 +93,8 @@ def test_a_file_of_ones_own_is_found_by_any_spelling(tmp_path: Path, monkeypatch
         assert found.resolve() == own
     assert find_file(own, INSTALLED, tmp_path / "cache") is None  # Ultralytics opens what exists by itself
     assert not (tmp_path / "cache").exists()
+
+
+def test_names_that_no_file_can_have_are_none_of_ours(tmp_path: Path) -> None:
+    assert find_file("yolo26n-C3k2_ESC.ya\0ml", INSTALLED, tmp_path) is None
+    assert not list(tmp_path.iterdir())

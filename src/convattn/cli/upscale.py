@@ -221,16 +221,18 @@ def upscale(
 def _plan(
     targets: list[tuple[list[str], str]], format: str | None
 ) -> "tuple[list[Job[Path]], list[Job[Path]]]":
-    """Return the videos and the images of all inputs, each with its result."""
+    """Return the videos and animations, and the images, of all inputs, each with its result."""
+    from convattn.inference.animations import becomes_animation
     from convattn.inference.batch_jobs import plan
     from convattn.inference.video_jobs import split_inputs
 
     videos: list[Job[Path]] = []
     images: list[Job[Path]] = []
     for inputs, output in targets:
-        moving, still = split_inputs(inputs, output)
+        moving, still = split_inputs(inputs, output, format)
         videos += moving
-        images += plan(still, output, format) if still else []
+        for job in plan(still, output, format) if still else []:
+            (videos if becomes_animation(job.source, job.target) else images).append(job)
     return videos, images
 
 

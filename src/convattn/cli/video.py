@@ -79,9 +79,8 @@ def _upscale(
     output_format: str | None,
 ) -> None:
     """Upscale a video or an animation; where the target is a folder, into images."""
-    from convattn.errors import InputError
+    from convattn.inference.animations import becomes_animation
     from convattn.inference.results import is_wanted
-    from convattn.inference.video_jobs import becomes_animation
     from convattn.video import upscale_video
     from convattn.video.animation import upscale_animation
     from convattn.video.frames import upscale_to_frames
@@ -100,8 +99,6 @@ def _upscale(
         )
         console.print(f"{source} has {float(rate):.8g} frames per second.", soft_wrap=True)
         return
-    if output_format:
-        raise InputError(f"{target} is one file; leave the format out, or give a folder for images.")
     if not is_wanted(target, existing):
         return
     if becomes_animation(source, target):

@@ -44,7 +44,7 @@ def find_jobs(inputs: Sequence[str], output: str, format: str | None = None) -> 
     for job in place_results(
         _find(sources, target),
         target,
-        lambda place: (suffix_of_video if is_video(place) else suffix_of)(place),
+        lambda _, place: (suffix_of_video if is_video(place) else suffix_of)(place),
     ):
         if any(job.target.lies_in(source) for source in holding):
             raise InputError(f"The result {job.target} would lie among the inputs; choose another output.")

@@ -4,12 +4,13 @@ import glob
 import itertools
 import os
 from collections.abc import Iterable, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from convattn.choices import Existing
 from convattn.errors import InputError
 from convattn.files import natural_key, remove_litter
 from convattn.images.io import WRITABLE, check_size, find_images, format_of, read_image, write_image
+from convattn.inference.animations import becomes_animation, needs_animation
 from convattn.inference.results import Job, check_existing, is_wanted, place_results, suffix_of_images
 from convattn.inference.upscaler import Upscaler
 from convattn.progress import Progress, ignore, share
@@ -30,6 +31,9 @@ def plan(inputs: Sequence[str], output: str | os.PathLike[str], format: str | No
         format: Suffix of the results, with or without the dot; by default that of each source, or png where
             that format cannot be written.
 
+    Returns:
+        Images, and animations by :func:`~convattn.inference.animations.becomes_animation`.
+
     Raises:
         InputError: Nothing is found, a result would overwrite a source, or such an output cannot be written.
     """
@@ -38,12 +42,17 @@ def plan(inputs: Sequence[str], output: str | os.PathLike[str], format: str | No
     sources = _find(inputs, output)
     suffix_of = suffix_of_images(format)
     if not names_a_folder and _names_a_file(output, inputs):
-        if format and (suffix := suffix_of(output)) != output.suffix.lower():
-            raise InputError(f"{output} does not end in {suffix}; leave the format out or change the name.")
-        format_of(output)
+        if format and (wanted := suffix_of(output)) != output.suffix.lower():
+            raise InputError(f"{output} does not end in {wanted}; leave the format out or change the name.")
+        if not becomes_animation(sources[0][0], output):
+            format_of(output)
         jobs = [Job(sources[0][0], output)]
     else:
-        jobs = list(place_results(sources, output, suffix_of))
+
+        def suffix(source: Path, place: PurePath) -> str:
+            return place.suffix if format is None and needs_animation(source) else suffix_of(place)
+
+        jobs = list(place_results(sources, output, suffix))
     _keep_sources(jobs)
     return jobs
 

@@ -8,7 +8,8 @@ from convattn.errors import InputError
 from convattn.files import short_name
 from convattn.images.io import WRITABLE
 from convattn.images.sizes import ScaleRequest
-from convattn.inference.video_jobs import ANIMATIONS, CONTAINERS, VIDEOS
+from convattn.inference.animations import ANIMATIONS
+from convattn.inference.video_jobs import CONTAINERS, VIDEOS
 
 __all__ = ["beside"]
 

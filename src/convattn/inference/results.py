@@ -40,18 +40,18 @@ class Job(Generic[P]):
 
 
 def place_results(
-    sources: Iterable[tuple[P, PurePath]], folder: P, suffix_of: Callable[[PurePath], str]
+    sources: Iterable[tuple[P, PurePath]], folder: P, suffix_of: Callable[[P, PurePath], str]
 ) -> Iterator[Job[P]]:
     """Name a result in a folder for each source as it comes; names that are taken get a number.
 
     Args:
         sources: Each source, and its place in the folder that it was found in.
         folder: Where the results go.
-        suffix_of: The suffix of the result for the place of a source.
+        suffix_of: The suffix of the result for a source and its place.
     """
     taken: set[bytes] = set()
     for source, place in sources:
-        name = first = place.with_suffix(suffix_of(place))
+        name = first = place.with_suffix(suffix_of(source, place))
         number = 2
         while _digest(name) in taken:
             name = first.with_stem(f"{first.stem}-{number}")

@@ -6,16 +6,14 @@ from pathlib import Path, PurePath
 
 from convattn.errors import InputError
 from convattn.files import find_files, natural_key
-from convattn.images.io import READABLE, is_animated
+from convattn.images.io import READABLE
 from convattn.inference.batch_jobs import without_earlier_results
 from convattn.inference.results import Job, place_results
 from convattn.inference.upscaler import Upscaler
 
 __all__ = [
-    "ANIMATIONS",
     "CONTAINERS",
     "VIDEOS",
-    "becomes_animation",
     "record_label",
     "split_inputs",
     "suffix_of_video",
@@ -38,9 +36,6 @@ _ONLY_READ = ".avi .mpg .mpeg .m2v .vob .wmv .asf .flv .f4v .3gp .3g2 .ogv .mxf 
 VIDEOS = (*CONTAINERS, *_ONLY_READ.split())
 """The suffixes of videos, in lower case."""
 
-ANIMATIONS = (".gif", ".webp", ".png", ".apng", ".avif", ".avifs")
-"""The suffixes of files that can hold an animation, in lower case."""
-
 
 def record_label(upscaler: Upscaler, *, model: str | None, precision: str, tile: int | None) -> str:
     """Return what names the model and its settings in the record of a video's segments.
@@ -50,22 +45,31 @@ def record_label(upscaler: Upscaler, *, model: str | None, precision: str, tile:
     return f"{model} {upscaler.request} {precision} {'auto' if tile is None else tile}"
 
 
-def split_inputs(inputs: Sequence[str], output: str) -> tuple[list[Job[Path]], list[str]]:
+def split_inputs(
+    inputs: Sequence[str], output: str, format: str | None = None
+) -> tuple[list[Job[Path]], list[str]]:
     """Split inputs into videos with their results, and images.
 
-    A single video or animation goes to ``output`` itself, which may be a folder for its frames; so does a
-    single folder of frames if ``output`` is a video. Otherwise each video becomes a video in the folder
+    A single video goes to ``output`` itself, which may be a folder for its frames; so does a single animation
+    or folder of frames if ``output`` is a video. Otherwise each video becomes a video in the folder
     ``output``, in its own container if that can be written, and in Matroska if not.
 
+    Args:
+        inputs: Files, folders and glob patterns.
+        output: A file or a folder.
+        format: That of images, which one video does not have.
+
     Raises:
-        InputError: Several inputs would become one video.
+        InputError: Several inputs would become one video, or it is given a format.
     """
     target = Path(output)
     if _is_video(target):
+        if format:
+            raise InputError(f"{output} is one file; leave the format out, or give a folder for images.")
         if len(inputs) > 1:
             raise InputError(f"Several inputs cannot all become {output}; give a folder instead.")
         return [Job(Path(inputs[0]), target)], []
-    if len(inputs) == 1 and (_is_video(Path(inputs[0])) or becomes_animation(Path(inputs[0]), target)):
+    if len(inputs) == 1 and _is_video(Path(inputs[0])):
         return [Job(Path(inputs[0]), target)], []
     videos: list[tuple[Path, Path]] = []
     images: list[str] = []
@@ -75,7 +79,7 @@ def split_inputs(inputs: Sequence[str], output: str) -> tuple[list[Job[Path]], l
         start = Path(given) if Path(given).is_dir() else None
         videos += [(path, path.relative_to(start) if start else Path(path.name)) for path in found]
         images += _images_of(given, files, found)
-    return list(place_results(videos, target, suffix_of_video)), images
+    return list(place_results(videos, target, lambda _, place: suffix_of_video(place))), images
 
 
 def suffix_of_video(place: PurePath) -> str:
@@ -103,13 +107,3 @@ def _images_of(given: str, files: Iterable[Path], videos: list[Path]) -> list[st
 
 def _is_video(path: Path) -> bool:
     return path.suffix.lower() in VIDEOS and not path.is_dir()
-
-
-def becomes_animation(source: Path, target: Path) -> bool:
-    """Return whether a file with several frames becomes one; elsewhere it becomes one still image."""
-    kinds = source.suffix.lower(), target.suffix.lower()
-    if not source.is_file() or not set(kinds) <= set(ANIMATIONS):
-        return False
-    if kinds[1] == ".png" and kinds[0] not in (".png", ".apng"):
-        return False
-    return ".apng" in kinds or kinds[1] == ".gif" or is_animated(source)

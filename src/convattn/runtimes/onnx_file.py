@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 from torch import Tensor
 
@@ -15,6 +16,7 @@ from convattn.runtimes.runtime import Runtime, require
 __all__ = ["OnnxFile"]
 
 _PROVIDERS = {"cuda": ["TensorrtExecutionProvider", "CUDAExecutionProvider"]}
+_OF_THE_MEMORY = 0.8
 _SECONDS, _SECONDS_PER_PIXEL = 60, 0.005  # far more than the largest network takes on one slow core
 
 
@@ -33,12 +35,20 @@ class OnnxFile(Runtime):
 
     def _open(self, device: str) -> Any:
         runtime = require("onnxruntime")
+        _limit_memory(runtime)
         options = runtime.SessionOptions()
+        options.add_session_config_entry("session.use_env_allocators", "1")
         options.intra_op_num_threads = torch.get_num_threads()
         options.log_severity_level = 4  # errors are raised as well
         available = runtime.get_available_providers()
         providers = [name for name in _PROVIDERS.get(device, []) if name in available]
-        return runtime.InferenceSession(self._path, options, providers=[*providers, "CPUExecutionProvider"])
+        # Without the fallback, which prints its complaints before it tries the same again.
+        return runtime.InferenceSession(
+            self._path,
+            options,
+            providers=[*providers, "CPUExecutionProvider"],
+            enable_fallback=bool(providers),
+        )
 
     def __call__(self, x: Tensor) -> Tensor:
         """See :class:`~convattn.runtimes.runtime.Runtime`."""
@@ -49,6 +59,16 @@ class OnnxFile(Runtime):
         with _time_limit(options, seconds):
             (y,) = self._session(x.device.type).run(None, inputs, options)
         return torch.from_numpy(y)
+
+
+@cache
+def _limit_memory(runtime: Any) -> None:
+    """Let a process's networks take at most the memory of the machine: a file may ask for any size."""
+    place = runtime.OrtMemoryInfo(
+        "Cpu", runtime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, runtime.OrtMemType.DEFAULT
+    )
+    limit = runtime.OrtArenaCfg({"max_mem": int(_OF_THE_MEMORY * psutil.virtual_memory().total)})
+    runtime.create_and_register_allocator(place, limit)
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from convattn.errors import InputError
 from convattn.files import remove_litter, replacing
 from convattn.images.alpha import fill_transparent, limit_to_neighbors
 from convattn.images.pixel_range import from_unit
-from convattn.inference.video_jobs import ANIMATIONS
+from convattn.inference.animations import ANIMATIONS
 from convattn.progress import Progress, ignore
 from convattn.video.source import Frame, ImageSource, identity_of
 

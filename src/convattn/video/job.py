@@ -14,7 +14,7 @@ from torch import Tensor
 
 from convattn.errors import InputError
 from convattn.files import remove_litter, replacing
-from convattn.inference.video_jobs import ANIMATIONS
+from convattn.inference.animations import ANIMATIONS
 from convattn.progress import Progress, ignore
 from convattn.video.animation import AnimationFile
 from convattn.video.frame_folder import FrameFolder

@@ -101,7 +101,7 @@ def find_file(name: str | Path, installed: Path, cache: Path) -> Path | None:
         InputError: There is no such model.
     """
     path = Path(name)
-    if path.exists():
+    if "\0" in str(name) or path.exists():
         return None
     if parse_name(path) is None:
         _refuse_near_miss(path, installed)
