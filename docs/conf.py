@@ -24,5 +24,5 @@ exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = f"convattn {release}"
 html_static_path = ["_static"]
-html_css_files = ["compare.css"]
+html_css_files = ["compare.css", "tables.css"]
 html_js_files = ["compare.js"]
