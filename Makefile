@@ -20,7 +20,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 demo: demo-upscale demo-detect
 
 demo-upscale: $(VENV)/.package
-	$(BIN)/convattn upscale examples/images --output demo-output/images --scale 2 --existing overwrite
+	$(BIN)/convattn upscale examples/images --output demo-output/images --scale 4 --existing overwrite
 	$(BIN)/python examples/before_after.py examples/images demo-output/images demo-output/images.html
 
 demo-detect: $(VENV)/.detection

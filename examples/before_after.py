@@ -11,15 +11,10 @@ from pathlib import Path
 
 from PIL import Image
 
+STATIC = Path(__file__).parents[1] / "docs" / "_static"  # whose sliders the page uses
 STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
-figure { margin: 2rem 0; }
-.pair { display: grid; max-width: 100%; --at: 50%; width: fit-content; }
-.pair > * { grid-area: 1 / 1; width: 40rem; max-width: 100%; }
-.pair img:last-of-type { clip-path: inset(0 0 0 var(--at)); }
-.pair input { opacity: 0; width: 100%; height: 100%; margin: 0; cursor: ew-resize; }
-.pair::after { content: ""; grid-area: 1 / 1; width: 2px; background: white; margin-left: var(--at);
-  box-shadow: 0 0 3px black; pointer-events: none; }
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 48rem; margin: 2rem auto; padding: 0 1rem; }
+figcaption { color: #666; }
 """
 
 
@@ -34,10 +29,16 @@ def figure(before: Path, after: Path) -> str:
     """Return the HTML of one comparison: the input, upscaled by bicubic interpolation, and the result."""
     result = Image.open(after)
     bicubic = Image.open(before).convert("RGB").resize(result.size, Image.Resampling.BICUBIC)
-    images = "".join(f'<img alt="" src="{encode(image)}">' for image in (bicubic, result))
-    slider = '<input type="range" value="50" aria-label="position" oninput="move(this)">'
-    caption = f"{html.escape(before.name)}: bicubic on the left, convattn on the right"
-    return f'<figure><div class="pair">{images}{slider}</div><figcaption>{caption}</figcaption></figure>'
+    names = f"{html.escape(before.name)}, bicubic", f"{html.escape(before.name)}, convattn"
+    images = "".join(
+        f'<img class="{kind}" alt="{name}" src="{encode(image)}">'
+        for kind, name, image in zip(("before", "after"), names, (bicubic, result), strict=True)
+    )
+    captions = "".join(f"<span>{name}</span>" for name in names)
+    return (
+        f'<figure class="compare-figure"><div class="compare">{images}</div>'
+        f"<figcaption>{captions}</figcaption></figure>"
+    )
 
 
 def main(inputs: Path, results: Path, page: Path) -> None:
@@ -47,8 +48,10 @@ def main(inputs: Path, results: Path, page: Path) -> None:
     figures = "".join(figure(*pair) for pair in pairs if pair[0].suffix != ".md")
     page.write_text(
         '<!doctype html><html lang="en"><meta charset="utf-8"><title>convattn</title>'
-        f"<style>{STYLE}</style><h1>Before and after</h1>{figures}"
-        "<script>const move = s => s.parentNode.style.setProperty('--at', s.value + '%')</script>",
+        '<meta name="viewport" content="width=device-width">'
+        f"<style>{STYLE}{(STATIC / 'compare.css').read_text()}</style>"
+        f"<h1>Before and after</h1><p>Drag the dividers.</p>{figures}"
+        f"<script>{(STATIC / 'compare.js').read_text()}</script>",
         encoding="utf-8",
     )
     print(page)
