@@ -58,7 +58,7 @@ def upscale_video(
 
     Raises:
         InputError: The source is not a video, is damaged or cut off, there is no such codec, the target's
-            container cannot hold what the source does, or the target cannot be written.
+            container cannot hold the codec, or the target cannot be written.
     """
     source, target = Path(source), Path(target)
     if target.exists() and target.samefile(source):

@@ -169,7 +169,7 @@ def check_target(target: Path, source: Source, settings: EncoderSettings) -> Non
     """Check before the long work that a video can be written.
 
     Raises:
-        InputError: Its container is unknown, or cannot hold the codec or a stream of the source.
+        InputError: Its container is unknown or cannot hold the codec.
     """
     container = CONTAINERS.get(target.suffix.lower())
     if container is None:

@@ -78,11 +78,10 @@ class Source(ABC):
     def copy_to(self, video: OutputContainer) -> Iterator[Packet]:
         """Add everything but the video stream: sound, subtitles, attachments, covers, chapters and titles.
 
+        What the container cannot hold is converted or left out, with a warning.
+
         Returns:
             The packets of what was added, which are then to be muxed.
-
-        Raises:
-            InputError: The container cannot hold one of them.
         """
 
 

@@ -2,7 +2,8 @@
 
 import io
 import warnings
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ from av.audio.stream import AudioStream
 from av.container import InputContainer, OutputContainer
 from av.packet import Packet
 from av.stream import Disposition, Stream
+from av.subtitles.stream import SubtitleStream
 
-from convattn.errors import InputError
+from convattn.video.subtitles import ConvertedSubtitles, is_held, text_codec
 
 __all__ = ["copy_streams", "is_cover", "metadata_of"]
 
@@ -44,26 +46,22 @@ def metadata_of(metadata: dict[str, str]) -> dict[str, str]:
 def copy_streams(original: InputContainer, path: Path, video: OutputContainer) -> Iterator[Packet]:
     """Add titles, chapters and every stream that is no video; data such as time codes are left out.
 
-    Sound that the container cannot hold is encoded again, with a warning.
+    With a warning, sound and text subtitles that the container cannot hold are encoded again; subtitles of
+    images and attachments are left out.
 
     Args:
         original: The open source, which is closed after its last packet.
         path: Its file, for messages.
         video: The container to write.
-
-    Raises:
-        InputError: The container cannot hold subtitles or an attachment.
     """
     video.metadata.update(metadata_of(original.metadata))
     video.set_chapters(original.chapters())
-    copies: dict[int, _Copy] = {}
+    copies: dict[int, _Copy | ConvertedSubtitles] = {}
     for stream in original.streams:
-        if is_cover(stream):
-            cover = _copy_cover(stream, path, video)
-            if cover:
-                copies[stream.index] = cover
-        elif stream.type in ("audio", "subtitle", "attachment"):
-            copies[stream.index] = _copy_stream(stream, path, video)
+        copy = _copy_cover if is_cover(stream) else _COPIES.get(stream.type)
+        copied = copy(stream, path, video) if copy else None
+        if copied:
+            copies[stream.index] = copied
     return _packets(original, copies)
 
 
@@ -122,34 +120,75 @@ class _EncodedSound(_Copy):
         return self._resampler.resample(frame)
 
 
-def _copy_stream(stream: Stream, path: Path, video: OutputContainer) -> _Copy:
+def _copy_sound(stream: AudioStream, path: Path, video: OutputContainer) -> _Copy | None:
     try:
-        if stream.type == "attachment" and video.format.name != "matroska":
-            raise ValueError
         _try_header(stream, video)
         return _Copy(stream, video)
-    except (ValueError, av.FFmpegError) as error:
-        name = stream.codec_context.name if stream.codec_context else stream.metadata.get("filename")
-        if isinstance(stream, AudioStream) and stream.codec_context:
-            codec = _SOUND[video.format.name]
-            warnings.warn(
-                f"{path}: a {video.format.name} file cannot hold {name} sound, which is encoded as "
-                f"{codec.removeprefix('lib')}.",
-                stacklevel=5,
-            )
-            return _EncodedSound(stream, video, codec)
-        raise InputError(
-            f"{video.format.name} files cannot hold the {stream.type} stream of {path} ({name}); "
-            f"write to {path.suffix} as well."
-        ) from error
+    except (ValueError, av.FFmpegError):
+        if not stream.codec_context:
+            _warn_of_loss(stream, path, video)
+            return None
+        codec = _SOUND[video.format.name]
+        container, name = video.format.name, codec.removeprefix("lib")
+        _warn(f"{path}: a {container} file cannot hold {_name(stream)} sound, which is encoded as {name}.")
+        return _EncodedSound(stream, video, codec)
 
 
-def _try_header(stream: Stream, video: OutputContainer) -> None:
+def _copy_subtitles(
+    stream: SubtitleStream, path: Path, video: OutputContainer
+) -> _Copy | ConvertedSubtitles | None:
+    name, container = _name(stream), video.format.name
+    with suppress(ValueError, av.FFmpegError):
+        if is_held(name, container):
+            return _Copy(stream, video)
+    codec = text_codec(name, container)
+    with suppress(ValueError, av.FFmpegError):
+        if codec:
+            copy = ConvertedSubtitles(stream, video, codec)
+            copy.stream.metadata.update(metadata_of(stream.metadata))
+            _warn(f"{path}: a {container} file cannot hold {name} subtitles, which are converted to {codec}.")
+            return copy
+    _warn_of_loss(stream, path, video)
+    return None
+
+
+def _copy_attachment(stream: Stream, path: Path, video: OutputContainer) -> _Copy | None:
+    if video.format.name == "matroska":
+        return _Copy(stream, video)
+    _warn_of_loss(stream, path, video)
+    return None
+
+
+_COPIES: dict[str, Callable[[Any, Path, OutputContainer], _Copy | ConvertedSubtitles | None]] = {
+    "audio": _copy_sound,
+    "subtitle": _copy_subtitles,
+    "attachment": _copy_attachment,
+}
+"""What copies a stream, by its type; video and data streams are not copied."""
+
+
+def _name(stream: Stream) -> str:
+    """Return the codec of a stream, or the file name of an attachment."""
+    return stream.codec_context.name if stream.codec_context else stream.metadata.get("filename", "unknown")
+
+
+def _warn_of_loss(stream: Stream, path: Path, video: OutputContainer) -> None:
+    container, kind = (
+        video.format.name,
+        {"subtitle": "subtitles", "audio": "sound"}.get(stream.type, stream.type),
+    )
+    _warn(f"{path}: a {container} file cannot hold {_name(stream)} {kind}, which .mkv holds; it is left out.")
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, stacklevel=5)
+
+
+def _try_header(stream: AudioStream, video: OutputContainer) -> None:
     """Raise an error if a container of the same kind, with this stream alone, cannot be begun."""
-    if stream.type == "audio":
-        with av.open(io.BytesIO(), "w", format=video.format.name) as trial:
-            trial.add_stream_from_template(stream, opaque=True)  # type: ignore[type-var]
-            trial.start_encoding()
+    with av.open(io.BytesIO(), "w", format=video.format.name) as trial:
+        trial.add_stream_from_template(stream, opaque=True)
+        trial.start_encoding()
 
 
 def _copy_cover(stream: Stream, path: Path, video: OutputContainer) -> _Copy | None:
@@ -157,7 +196,7 @@ def _copy_cover(stream: Stream, path: Path, video: OutputContainer) -> _Copy | N
     if video.format.name in _WITH_COVER_STREAMS:
         return _Copy(stream, video)
     if video.format.name != "matroska":
-        warnings.warn(f"{path}: {video.format.name} files hold no cover, which is left out.", stacklevel=5)
+        _warn(f"{path}: {video.format.name} files hold no cover, which is left out.")
         return None
     kind = _IMAGE_TYPES.get(stream.codec_context.name, "image/jpeg")
     name = stream.metadata.get("filename") or f"cover.{kind[6:].replace('jpeg', 'jpg')}"
@@ -168,7 +207,9 @@ def _copy_cover(stream: Stream, path: Path, video: OutputContainer) -> _Copy | N
     return None
 
 
-def _packets(original: InputContainer, copies: dict[int, _Copy]) -> Generator[Packet, None, None]:
+def _packets(
+    original: InputContainer, copies: dict[int, _Copy | ConvertedSubtitles]
+) -> Generator[Packet, None, None]:
     with original:
         for packet in original.demux([original.streams[index] for index in copies]) if copies else ():
             if packet.stream_index in copies:  # at the end there is an empty packet of every stream
