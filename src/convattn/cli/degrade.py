@@ -9,7 +9,7 @@ __all__ = ["degrade"]
 
 
 def degrade(
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="High-quality images.")],
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE", help="High-quality images.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Output folder.")],
     count: Annotated[int, typer.Option(min=1, help="Examples per image.")] = 8,
     seed: Annotated[int, typer.Option(help="The same seed gives the same examples.")] = 0,

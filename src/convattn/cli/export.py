@@ -19,9 +19,7 @@ def export(
     ],
     scale: Annotated[
         int | None,
-        typer.Option(
-            "--scale", "-s", min=1, help="Needed for a model of arbitrary scale, or of several scales."
-        ),
+        typer.Option("--scale", "-s", min=1, help="Scale; required if the model has several, or any."),
     ] = None,
     precision: Annotated[
         str,
@@ -37,10 +35,8 @@ def export(
 ) -> None:
     """Write a network for other runtimes: convattn export esc-nano --scale 2 -o net.onnx.
 
-    Height, width and batch size stay dynamic. The file is kept only if its
-    results are those of torch.
-
-    convattn upscale --model net.onnx upscales images with it.
+    Height, width and batch size stay dynamic. The file is compared with torch,
+    and kept only if the results agree. convattn upscale --model net.onnx runs it.
     """
     from convattn.export import export as write_export
     from convattn.runtimes.pretrained import from_pretrained

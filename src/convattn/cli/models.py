@@ -14,7 +14,7 @@ __all__ = ["app"]
 app = typer.Typer(help="List the models, download them, or measure their speed.", invoke_without_command=True)
 
 _FULL_WIDTH = 150  # columns that the whole table needs
-_Names = Annotated[list[str], typer.Argument(metavar="NAME...", help="Names that `convattn models` lists.")]
+_Names = Annotated[list[str], typer.Argument(metavar="NAME", help="Names that `convattn models` lists.")]
 
 
 @app.callback()
@@ -59,7 +59,8 @@ def show(names: _Names) -> None:
 @app.command()
 def measure(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="[NAME]...", help="By default all that are here.")
+        list[str] | None,
+        typer.Argument(metavar="NAME", help="By default all models on this machine."),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
 ) -> None:
