@@ -177,6 +177,25 @@ def test_an_unknown_hash_is_remembered_and_said(server: Server, cache: Path) -> 
         hub.fetch(f"{server.url}/a.pth")
 
 
+def test_a_copied_file_is_taken_if_it_loads(server: Server, cache: Path) -> None:
+    """As on a machine without internet: the file comes from elsewhere, without its remembered hash."""
+    path = cache / "models" / "a.pth"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(CONTENT)
+    with pytest.warns(UserWarning, match=f"{SHA256} is remembered"):
+        assert hub.fetch(f"{server.url}/a.pth") == path
+    assert server.requests == []
+
+    def refuse(path: Path) -> None:
+        if path.read_bytes() != CONTENT:
+            raise InputError("It is damaged.")
+
+    path.with_name("a.pth.sha256").unlink()
+    path.write_bytes(CONTENT[:-1])
+    with pytest.warns(UserWarning, match=f"{SHA256} is remembered"):
+        assert hub.fetch(f"{server.url}/a.pth", check=refuse).read_bytes() == CONTENT
+
+
 def test_an_unusable_file_of_unknown_hash_is_not_kept(server: Server, cache: Path) -> None:
     def refuse(path: Path) -> None:
         raise InputError("It is a page.")

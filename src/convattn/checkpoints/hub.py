@@ -12,7 +12,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path, PurePosixPath
 from urllib.error import HTTPError, URLError
@@ -65,7 +65,8 @@ def fetch(
         url: What to download. Its last part is the file's name in the cache.
         sha256: The file's hash, if known. Otherwise the hash is remembered at the first download and required
             from then on.
-        check: Called with a newly downloaded file whose hash was not known; raises if the file is unusable.
+        check: Called with a new file whose hash was not known, downloaded or copied into the cache; raises an
+            InputError if the file is unusable.
 
     Returns:
         The file, whose hash is right.
@@ -77,7 +78,7 @@ def fetch(
     if _is_intact(path, sha256):  # needs no lock and no permission to write
         return path
     with _lock(path):
-        if not _is_intact(path, sha256):
+        if not (_is_intact(path, sha256) or _is_adopted(path, sha256, check)):
             _download_verified(url, path, sha256, check)
     return path
 
@@ -85,6 +86,17 @@ def fetch(
 def _is_intact(path: Path, sha256: str | None) -> bool:
     expected = sha256 or _remembered(path)
     return path.is_file() and expected is not None and _digest(path) == expected
+
+
+def _is_adopted(path: Path, sha256: str | None, check: Callable[[Path], object]) -> bool:
+    """Return whether a file that the user copied here is usable; its hash is remembered then."""
+    if sha256 or _remembered(path) or not path.is_file():
+        return False
+    with suppress(InputError):
+        check(path)
+        _remember(path, _digest(path))
+        return True
+    return False
 
 
 def _digest(path: Path) -> str:
@@ -98,6 +110,16 @@ def _digest(path: Path) -> str:
 def _memory(path: Path) -> Path:
     """Return the file beside a download that remembers its hash, in the format of sha256sum."""
     return path.with_name(f"{path.name}.sha256")
+
+
+def _remember(path: Path, digest: str) -> None:
+    with replacing(_memory(path)) as temporary:
+        temporary.write_text(f"{digest}  {path.name}\n", encoding="utf-8")
+    warnings.warn(
+        f"No SHA-256 of {path.name} is published. The file loads; its hash {digest} is remembered and "
+        "required from now on.",
+        stacklevel=2,
+    )
 
 
 def _remembered(path: Path) -> str | None:
@@ -136,13 +158,7 @@ def _download_verified(url: str, path: Path, sha256: str | None, check: Callable
         digest = _digest(part)
     if expected is None:
         _accept_first(part, check, url)
-        with replacing(_memory(path)) as temporary:
-            temporary.write_text(f"{digest}  {path.name}\n", encoding="utf-8")
-        warnings.warn(
-            f"No SHA-256 of {path.name} is published. The file loads; its hash {digest} is remembered and "
-            "required from now on.",
-            stacklevel=2,
-        )
+        _remember(path, digest)
     elif digest != expected:
         part.unlink()
         raise InputError(_wrong_hash(path, url, digest, expected, known=sha256 is not None))

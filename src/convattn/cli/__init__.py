@@ -17,6 +17,7 @@ from convattn.cli.models import app as models
 from convattn.cli.serve import serve
 from convattn.cli.train import train
 from convattn.cli.upscale import upscale
+from convattn.cli.warnings import shown_warnings
 from convattn.errors import InputError
 
 __all__ = ["app", "main"]
@@ -58,7 +59,8 @@ def main() -> None:
     if sys.argv[1:2] != ["--version"] and _word() not in _names():
         _add_plugins()
     try:
-        sys.exit(app(None if sys.argv[1:] else ["--help"], prog_name="convattn", standalone_mode=False))
+        with shown_warnings():
+            sys.exit(app(None if sys.argv[1:] else ["--help"], prog_name="convattn", standalone_mode=False))
     except InputError as error:
         print(f"convattn: {error}", file=sys.stderr)
         sys.exit(1)

@@ -3,7 +3,10 @@
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import typer
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -12,8 +15,13 @@ __all__ = ["shown_warnings"]
 
 
 @contextmanager
-def shown_warnings(console: "Console") -> Iterator[None]:
-    """Print each warning as one line while the context is open."""
+def shown_warnings(console: "Console | None" = None) -> Iterator[None]:
+    """Print each warning as one line while the context is open.
+
+    Args:
+        console: Where a progress bar may be running; by default lines go to standard error.
+    """
+    say: Any = partial(console.print, soft_wrap=True) if console else partial(typer.echo, err=True)
     with warnings.catch_warnings():
-        warnings.showwarning = lambda message, *_: console.print(f"Warning: {message}", soft_wrap=True)
+        warnings.showwarning = lambda message, *_: say(f"Warning: {message}")
         yield
