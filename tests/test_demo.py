@@ -1,4 +1,4 @@
-"""The examples that people run from a clone."""
+"""The page that make demo writes."""
 
 import re
 import runpy
