@@ -1,4 +1,4 @@
-"""Cut a YOLO detection data set into square tiles, so that small objects keep their pixels at a small imgsz.
+"""Cut a YOLO detection dataset into square tiles, so that small objects keep their pixels at a small imgsz.
 
     python tools/tile_dataset.py SOURCE TARGET --side 320 --most 240
 
@@ -7,10 +7,12 @@ in the tile. Tiles without objects are left out; of the others each split keeps 
 """
 
 import argparse
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import yaml
 from PIL import Image
 
 Tile = tuple[Image.Image, np.ndarray]
@@ -44,8 +46,8 @@ def tiles(image: Image.Image, boxes: np.ndarray, side: int) -> Iterator[Tile]:
 def read_boxes(file: Path, width: int, height: int) -> np.ndarray:
     """A YOLO label file as (class, left, top, right, bottom) in pixels."""
     rows = np.loadtxt(file, ndmin=2).reshape(-1, 5) if file.exists() else np.zeros((0, 5))
-    centre, size = rows[:, 1:3] * [width, height], rows[:, 3:5] * [width, height]
-    return np.hstack([rows[:, :1], centre - size / 2, centre + size / 2])
+    center, size = rows[:, 1:3] * [width, height], rows[:, 3:5] * [width, height]
+    return np.hstack([rows[:, :1], center - size / 2, center + size / 2])
 
 
 def yolo_lines(boxes: np.ndarray, width: int, height: int) -> str:
@@ -78,6 +80,15 @@ def cut_split(source: Path, target: Path, split: str, side: int, most: int) -> i
     return len(chosen)
 
 
+def read_names(source: Path) -> list[str]:
+    """The class names of a dataset by its data.yaml."""
+    file = source / "data.yaml"
+    if not file.is_file():
+        sys.exit(f"There is no {file}; give the class names by --names.")
+    names = yaml.safe_load(file.read_text(encoding="utf-8"))["names"]
+    return list(names.values()) if isinstance(names, dict) else names
+
+
 def main() -> None:
     """Read the arguments and cut both splits."""
     parser = argparse.ArgumentParser(
@@ -89,14 +100,19 @@ def main() -> None:
     parser.add_argument("target", type=Path, help="folder for the tiles")
     parser.add_argument("--side", type=int, default=320, help="side of a tile in pixels")
     parser.add_argument("--most", type=int, default=10**9, help="tiles kept in each split")
-    parser.add_argument("--names", default="", help="class names, parted by commas")
+    parser.add_argument(
+        "--names", help="class names, separated by commas; by default those of SOURCE/data.yaml"
+    )
     arguments = parser.parse_args()
+    names = arguments.names.split(",") if arguments.names else read_names(arguments.source)
     for split in ("train", "val"):
         count = cut_split(arguments.source, arguments.target, split, arguments.side, arguments.most)
         print(f"{split}: {count} tiles")
-    names = ", ".join(arguments.names.split(","))
+    description = dict(
+        path=str(arguments.target.resolve()), train="images/train", val="images/val", names=names
+    )
     (arguments.target / "data.yaml").write_text(
-        f"path: .\ntrain: images/train\nval: images/val\nnames: [{names}]\n", encoding="utf-8"
+        yaml.safe_dump(description, sort_keys=False), encoding="utf-8"
     )
 
 
