@@ -52,6 +52,10 @@ def read_state_dict(path: Path) -> StateDict:
         if any(tensor.layout != torch.strided or tensor.is_complex() for tensor in tensors.values()):
             raise ValueError("sparse or complex tensors")
         _check_size(tensors, path)
+        if any(tensor.is_floating_point() and tensor.element_size() == 1 for tensor in tensors.values()):
+            warnings.warn(
+                f"{path} holds weights of 8 bits, which upscale worse than those of 16 or 32.", stacklevel=4
+            )
         return {
             key: tensor.float() if tensor.is_floating_point() else tensor for key, tensor in tensors.items()
         }

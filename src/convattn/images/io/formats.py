@@ -136,7 +136,7 @@ _BRANDS = {b"avif": "AVIF", b"avis": "AVIF"} | dict.fromkeys(
 )
 
 _SIGNATURES = {
-    b"\x89PNG\r\n\x1a\n": "PNG",
+    b"\x89PNG": "PNG",
     b"\xff\xd8\xff": "JPEG",
     b"GIF8": "GIF",
     b"II*\0": "TIFF",

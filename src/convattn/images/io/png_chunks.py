@@ -5,10 +5,14 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["add_chunks", "color_chunks", "is_animated"]
+__all__ = ["add_chunks", "color_chunks", "fault_of", "is_animated"]
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _END_OF_HEADER = len(_SIGNATURE) + 25  # after IHDR
+_DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
+"""Bits per channel, by the color type."""
+
+_PALETTE = 3  # a color type
 _SRGB: dict[str, bytes] = {
     "gAMA": struct.pack(">I", 45455),
     "cHRM": struct.pack(">8I", 31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000),
@@ -40,6 +44,26 @@ def add_chunks(path: Path, chunks: dict[str, bytes]) -> None:
         old = path.read_bytes()
         new = b"".join(_chunk(name.encode(), data) for name, data in chunks.items())
         path.write_bytes(old[:_END_OF_HEADER] + new + old[_END_OF_HEADER:])
+
+
+def fault_of(path: Path) -> str:
+    """Return what is wrong with a PNG file that cannot be decoded."""
+    with path.open("rb") as file:
+        head = file.read(_END_OF_HEADER)
+    if not head.startswith(_SIGNATURE):
+        return "its first bytes were changed, as by a transfer in text mode"
+    if len(head) < _END_OF_HEADER or head[12:16] != b"IHDR":
+        return "its header is missing or cut off"
+    if zlib.crc32(head[12:29]) != int.from_bytes(head[29:], "big"):
+        return "the checksum of its header is wrong"
+    width, height, depth, color = struct.unpack(">IIBB", head[16:26])
+    if not width or not height:
+        return f"its header says {width}×{height} pixels"
+    if depth not in _DEPTHS.get(color, ()):
+        return f"its header says color type {color} with {depth} bits, which PNG does not have"
+    if color == _PALETTE and "PLTE" not in dict(_chunks_before_pixels(path)):
+        return "its palette is missing"
+    return f"its {width}×{height} pixels are missing or cannot be decoded"
 
 
 def _chunk(name: bytes, data: bytes) -> bytes:

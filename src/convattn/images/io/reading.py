@@ -5,6 +5,7 @@ these. libvips decodes the common formats region by region, Pillow and its plugi
 """
 
 import os
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import suppress
@@ -19,7 +20,7 @@ from convattn.images.io.formats import LIBVIPS, PLUGINS, check_name, sniff
 from convattn.images.io.image import Image
 from convattn.images.io.metadata import CICP, collect, exif_in_text, orientation_of, turn_gain_map
 from convattn.images.io.pillow import open_with_pillow
-from convattn.images.io.png_chunks import color_chunks, is_animated
+from convattn.images.io.png_chunks import color_chunks, fault_of, is_animated
 from convattn.images.io.tags import exif_of_tiff, nclx_of
 from convattn.images.lazy_image import Region
 from convattn.images.memmap import gather
@@ -29,6 +30,7 @@ __all__ = ["read_image", "read_rgb", "reason"]
 _ROWS_AT_ONCE = 128
 _WITH_FALLBACK = ("TIFF", "AVIF")  # formats of which Pillow reads some kinds that libvips refuses
 _SYSTEM = "system error: "
+_NO_REASON = ("unable to ", "source is not in", "libpng read error")
 _GRAYSCALE, _RGB = ("b-w", "grey16"), ("srgb", "rgb16")
 
 
@@ -88,6 +90,12 @@ def reason(error: pyvips.Error) -> str:
     return next(system, lines[-1])
 
 
+def _fault(path: Path, format: str | None, error: pyvips.Error) -> str:
+    """Return why libvips cannot read a file; of PNG it often says only that it cannot."""
+    why = re.sub(r"^\w+: ", "", reason(error))
+    return fault_of(path) if format == "PNG" and why.startswith(_NO_REASON) else why
+
+
 def _check_file(path: Path) -> None:
     check_name(path)
     if not path.exists():
@@ -109,7 +117,9 @@ def _open_with_libvips(path: Path, format: str) -> pyvips.Image:
         _warn_of_frames(path, vips_image)
         vips_image = turn_gain_map(vips_image.autorot(), orientation).copy()
     except pyvips.Error as error:
-        raise InputError(f"{path} is not an image that can be read: {reason(error)}.") from error
+        raise InputError(
+            f"{path} is damaged, so get a whole copy of it: {_fault(path, format, error)}."
+        ) from error
     for name, blob in _unread(path, format, vips_image).items():
         if blob:
             vips_image.set_type(pyvips.GValue.blob_type, name, blob)
@@ -148,7 +158,8 @@ def _decoded(path: Path, vips_image: pyvips.Image) -> Image:
         shape = vips_image.height, vips_image.width, vips_image.bands
         pixels = gather(shape, dtype, _strips(vips_image, dtype))
     except pyvips.Error as error:
-        raise InputError(f"{path} is damaged or cut off: {reason(error)}.") from error
+        why = _fault(path, sniff(path), error)
+        raise InputError(f"{path} is damaged or cut off, so get a whole copy of it: {why}.") from error
     known = (vips_image.xres, vips_image.yres) != (1.0, 1.0)  # libvips' default
     return Image(pixels, collect(vips_image), *([(vips_image.xres, vips_image.yres)] if known else []))
 
