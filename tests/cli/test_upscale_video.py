@@ -185,19 +185,3 @@ def test_animations_of_every_kind_become_each_other(upscale: Callable[..., Any])
     for target in ("b.webp", "c.avif", "d.apng"):
         assert upscale("a.png", "-o", target) == (0, "")
         assert read_animation(target).delays == [10, 20, 1000]
-
-
-def test_pipes(upscale: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import io
-    import types
-
-    write_image(Image(frames()[0]), tmp_path / "a.png")
-    result = io.BytesIO()
-    source = io.BytesIO((tmp_path / "a.png").read_bytes())
-    monkeypatch.setattr("sys.stdin", types.SimpleNamespace(buffer=source))
-    monkeypatch.setattr(
-        "convattn.cli.pipes.sys.stdout", types.SimpleNamespace(buffer=result, flush=lambda: None)
-    )
-    upscale("-", "-o", "-", "--output-format", "webp")
-    assert result.getvalue()[8:12] == b"WEBP"
-    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["a.png"]

@@ -10,6 +10,7 @@ from pathlib import Path
 __all__ = ["with_pipes"]
 
 _PIPE = "-"
+_MATROSKA = b"\x1aE\xdf\xa3"
 _SUFFIXES = {"PNG": ".png", "JPEG": ".jpg", "WebP": ".webp", "TIFF": ".tif", "AVIF": ".avif", "GIF": ".gif"}
 
 
@@ -23,7 +24,7 @@ def with_pipes(
     Without an output, what comes from standard input goes to standard output.
 
     Raises:
-        InputError: There is more than one input for one standard output.
+        InputError: There is more than one input for one standard output, or a video.
     """
     if output is None and inputs == [_PIPE]:
         output = _PIPE
@@ -39,6 +40,8 @@ def with_pipes(
         if output != _PIPE:
             yield inputs, output
             return
+        if _is_video(Path(inputs[0])):
+            raise InputError("A video needs a file to become; name it, such as -o big.mp4.")
         result = Path(folder, "output" + _suffix(inputs[0], format))
         yield inputs, str(result)
         with result.open("rb") as file:
@@ -52,19 +55,25 @@ def _received(folder: Path) -> str:
     path = folder / "stdin"
     with path.open("wb") as file:
         shutil.copyfileobj(sys.stdin.buffer, file)
-    suffixes = {
-        "PNG": ".png",
-        "JPEG": ".jpg",
-        "WebP": ".webp",
-        "TIFF": ".tif",
-        "AVIF": ".avif",
-        "GIF": ".gif",
-    }
-    return str(path.rename(path.with_suffix(suffixes.get(sniff(path) or "", ""))))
+    return str(path.rename(path.with_suffix(_SUFFIXES.get(sniff(path) or "", ""))))
+
+
+def _is_video(path: Path) -> bool:
+    """Return whether a file begins as MP4, MOV, Matroska, WebM or AVI do."""
+    from convattn.images.io import sniff
+
+    if not path.is_file():  # whoever reads it says so
+        return False
+    with path.open("rb") as file:
+        head = file.read(12)
+    is_riff = head.startswith(b"RIFF") and head.endswith(b"AVI ")
+    return is_riff or head.startswith(_MATROSKA) or (head[4:8] == b"ftyp" and sniff(path) is None)
 
 
 def _suffix(source: str, format: str | None) -> str:
     from convattn.images.io import WRITABLE
+    from convattn.inference.animations import ANIMATIONS
 
     own = Path(source).suffix.lower()
-    return "." + format.lower().removeprefix(".") if format else own if own in WRITABLE else ".png"
+    known = own in WRITABLE or own in ANIMATIONS
+    return "." + format.lower().removeprefix(".") if format else own if known else ".png"
