@@ -216,14 +216,10 @@ def sections(device: str, quick: bool, folder: Path) -> Iterator[str]:
     best = "\n".join(best_backends(timings))
     yield f"## Window attention\n\n{table(timings)}\n\n{best}\n{plot}"
     yield f"## Training\n\n{table(training_timings(device, rounds, 1 if quick else 16))}\n"
-    size = ["--size", "128x128"] if quick else []
-    yield "## Networks\n\n" + command(
-        "convattn", "bench", "networks", "--device", device, "--rounds", "3", *size
-    )
+    options = ["--device", device, *(["--quick"] if quick else ["--rounds", "3"])]
+    yield "## Networks\n\n" + command("convattn", "bench", "networks", *options)
     if importlib.util.find_spec("convattn_yolo"):
-        yield "## Detectors\n\n" + command(
-            "convattn", "bench", "detector", "--device", device, "--rounds", "3"
-        )
+        yield "## Detectors\n\n" + command("convattn", "bench", "detector", *options)
 
 
 def main() -> None:

@@ -1,7 +1,8 @@
 """How busy the network is while a video is upscaled, and how many frames a second are made.
 
-``python benchmarks/video.py [--size 640x360] [--frames 24] [--threads 2]`` makes a video and upscales it
-by 2.
+``python benchmarks/video.py [--size 640x360] [--frames 24] [--threads 2] [--models esc-nano FILE …]`` makes a
+video and upscales it by 2 with each model: a name, or a file of weights or of an exported network. The result
+of a model of a larger scale is resized, as in ``convattn upscale``.
 """
 
 import argparse
@@ -46,31 +47,33 @@ def timed(function: Callable[[Tensor], Tensor], spans: list[float]) -> Callable[
     return call
 
 
-def measure(video: Path, upscaler: Upscaler, frames: int) -> None:
-    """Print the frames a second, and how busy the network is."""
+def measure(video: Path, name: str, frames: int) -> None:
+    """Print the frames a second of a model, and how busy the network is."""
+    upscaler = Upscaler(name, 2, device="cpu")
     spans: list[float] = []
     start = time.perf_counter()
     upscale_video(video, video.with_name("large.mp4"), timed(upscaler, spans), batch_size=1)
     wall = time.perf_counter() - start
-    print(f"{frames / wall:.2f} frames/s; the network is busy {100 * sum(spans) / wall:.1f} % of the time")
+    busy = 100 * sum(spans) / wall
+    print(f"{name}: {frames / wall:.2f} frames/s; the network is busy {busy:.1f} % of the time")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--model", default="esc-nano")
+    parser.add_argument("--models", nargs="+", default=["esc-nano"])
     parser.add_argument("--size", default="640x360")
     parser.add_argument("--frames", type=int, default=24)
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     width, height = map(int, options.size.split("x"))
     torch.set_num_threads(options.threads)
-    upscaler = Upscaler(options.model, 2, device="cpu")
     with tempfile.TemporaryDirectory() as folder:
         video = Path(folder) / "small.mp4"
         make_video(video, width, height, options.frames)
-        measure(video, upscaler, options.frames)
+        for name in options.models:
+            measure(video, name, options.frames)
 
 
 if __name__ == "__main__":

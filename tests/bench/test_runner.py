@@ -24,6 +24,11 @@ class _Broken(nn.Module):
         raise RuntimeError("no such luck\nand a trace")
 
 
+class _Unbuildable(nn.Module):
+    def __init__(self) -> None:
+        raise RuntimeError("no such luck\nand a trace")
+
+
 def _candidate(name: str = "a", pixels: int = 100, build: type[nn.Module] = nn.Identity) -> Candidate:
     return Candidate(name, build, (1, 3, 10, 10), pixels)
 
@@ -45,9 +50,12 @@ def test_memory_is_the_growth_of_a_process_of_its_own() -> None:
     assert 64e6 < grown < 100e6
 
 
-def test_a_side_that_fails_is_told_and_the_others_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("build", [_Broken, _Unbuildable])
+def test_a_side_that_fails_is_told_and_the_others_are_measured(
+    build: type[nn.Module], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(runner, "peak", lambda side, setting: 1000)
-    case = Case("case", [_candidate("broken", build=_Broken), _candidate("whole")])
+    case = Case("case", [_candidate("broken", build=build), _candidate("whole")])
     broken, whole = measure(case, Setting(), 2)
     assert broken.failure == "no such luck"
     assert len(whole.seconds) == 2

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from convattn.bench.spec import Candidate
 from convattn.bench.variants import DEFAULT, VARIANTS
 from convattn.checkpoints.loading import load_network
-from convattn.errors import InputError
+from convattn.errors import InputError, unfit_torchvision
 from convattn.images.resize import resize_bicubic
 from convattn.models import registry
 from convattn.models.registry import NETWORKS
@@ -152,7 +152,10 @@ class _AtScale(nn.Module):
 
 def _other(name: str, scale: int) -> nn.Module:
     architecture, hyper_parameters = OTHERS[name]
-    module = importlib.import_module(f"spandrel.architectures.{architecture}")
+    try:
+        module = importlib.import_module(f"spandrel.architectures.{architecture}")
+    except (ImportError, RuntimeError) as error:
+        raise unfit_torchvision("spandrel", error) from error
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # architectures warn of their own code
         return getattr(module, architecture)(**hyper_parameters(scale))

@@ -94,12 +94,14 @@ def measure(case: Case, setting: Setting, rounds: int, progress: Progress = igno
         preparing(number / len(case.candidates))
     clock = time.process_time if setting.by_processor else time.perf_counter
     seconds = time_in_turns(runs, rounds, warm_up=0, clock=clock, progress=timing)
+    nothing: tuple[int | None, int | None] = None, None
+    counts = {candidate.name: count(candidate) for candidate in case.candidates if candidate.name in runs}
     return [
         Measurement(
             candidate,
             seconds.get(candidate.name, np.empty(0)),
             peaks.get(candidate.name),
-            *count(candidate),
+            *counts.get(candidate.name, nothing),
             failures.get(candidate.name),
         )
         for candidate in case.candidates

@@ -50,7 +50,7 @@ class TrainingStep(Candidate):
     def prepare(self, setting: Setting) -> Callable[[], None]:
         """Build the module and return a step, which waits for the device."""
         module, x, autocast = self.load(setting)
-        optimizer = torch.optim.AdamW(module.train().parameters())
+        optimizer = torch.optim.AdamW(module.train().parameters(), fused=True)
         self.variant.apply(module)
 
         def step() -> None:

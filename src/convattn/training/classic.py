@@ -132,6 +132,7 @@ class Training(L.LightningModule):
             lr=recipe.learning_rate,
             betas=recipe.betas,
             weight_decay=recipe.weight_decay,
+            fused=self.device.type == "cpu",  # elsewhere it unscales gradients itself, and cannot be clipped
         )
         schedule = LambdaLR(optimizer, recipe.rate)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

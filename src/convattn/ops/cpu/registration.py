@@ -89,8 +89,20 @@ def register(
     )
     operation.register_fake(fake)
     differentiate = gradient and _register_gradient(kernel.__name__, schema, names, gradient, fallback)
-    backward = _backward(names, fallback, differentiate, has_gradient)
+    backward = _backward(names, fallback, gradient, differentiate, has_gradient)
     operation.register_autograd(backward, setup_context=_keep)
+
+    class Differentiable(torch.autograd.Function):
+        """The operation without what torch puts around it, which takes a tenth of a training step."""
+
+        @staticmethod
+        def forward(ctx: Any, *args: Argument) -> Tensor:
+            _keep(ctx, args, None)
+            return forward(*args)
+
+        @staticmethod
+        def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+            return backward(ctx, grad)
 
     def choose(*args: Argument) -> Tensor:
         args = lowered(args)
@@ -98,8 +110,7 @@ def register(
             return operation(*args)
         if not are_plain(_tensors(args)):
             return fallback(*args)
-        # The first call of a custom operation imports torch's compiler: a second and 100 MB.
-        return (operation if _learns(args) else forward)(*args)
+        return (Differentiable.apply if _learns(args) else forward)(*args)
 
     return choose
 
@@ -107,6 +118,7 @@ def register(
 def _backward(
     names: list[str],
     fallback: Callable[..., Tensor],
+    gradient: Gradient | None,
     differentiate: Callable[..., list[Tensor]] | None,
     has_gradient: Callable[..., bool],
 ) -> Callable[..., tuple[Tensor | None, ...]]:
@@ -115,9 +127,10 @@ def _backward(
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         args, wanted = _kept(ctx), list(ctx.needs_input_grad)
         found: Iterable[Tensor | None]
-        if differentiate and _is_for_kernels(args) and has_gradient(*args):
+        if gradient and differentiate and _is_for_kernels(args) and has_gradient(*args):
             flags = [flag for flag, x in zip(wanted, args, strict=True) if isinstance(x, Tensor)]
-            found = differentiate(*args, grad, flags)
+            is_last = not torch.is_grad_enabled() and are_plain([grad, *_tensors(args)])
+            found = (gradient if is_last else differentiate)(*args, grad, flags)
         else:
             found = _by_torch(fallback, args, grad)
         grads = iter(found)
