@@ -2,7 +2,7 @@
 
 from enum import Enum
 
-__all__ = ["Existing", "Precision"]
+__all__ = ["Existing", "ExportPrecision", "Precision"]
 
 
 class Existing(str, Enum):
@@ -20,3 +20,11 @@ class Precision(str, Enum):
     fp32 = "fp32"
     bf16 = "bf16"
     fp16 = "fp16"
+
+
+class ExportPrecision(str, Enum):
+    """What exported networks are written in; ``int8`` needs images for calibration."""
+
+    fp32 = "fp32"
+    fp16 = "fp16"
+    int8 = "int8"

@@ -50,7 +50,7 @@ class Candidate:
     variant: Variant = DEFAULT
 
     def load(self, setting: Setting) -> tuple[nn.Module, Tensor, torch.autocast]:
-        """Return the module and a random input on the device, and the precision as a context."""
+        """Return the module and an input of :attr:`shape` on the device, and the precision as a context."""
         torch.manual_seed(0)
         torch.set_num_threads(setting.threads)
         place = dict(device=setting.device, memory_format=torch.channels_last)

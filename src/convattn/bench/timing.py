@@ -41,5 +41,5 @@ def time_in_turns(
 
 
 def ratio(first: np.ndarray, other: np.ndarray) -> float:
-    """Return the median over the rounds of ``first / other``; in each round both met the same load."""
+    """Return the median of ``first / other``, (rounds,) each; in each round both met the same load."""
     return float(np.median(first / other))

@@ -23,13 +23,13 @@ Loss = Callable[[nn.Module, Tensor], Tensor]
 
 
 def distance(module: nn.Module, x: Tensor) -> Tensor:
-    """Return the mean absolute error of images of a network against black ones."""
+    """Return the mean absolute error, a scalar, of a network's images of (N, 3, H, W) against black ones."""
     made = module(x).float()
     return F.l1_loss(made, torch.zeros_like(made))
 
 
 def detection_loss(module: nn.Module, x: Tensor) -> Tensor:
-    """Return Ultralytics' loss of a detector where each image shows one object."""
+    """Return Ultralytics' loss, a scalar, of a detector where each image of (N, 3, H, W) shows one object."""
     count = len(x)
     boxes = torch.tensor([0.5, 0.5, 0.25, 0.25]).expand(count, 4)
     batch = {"img": x, "batch_idx": torch.arange(count), "cls": torch.zeros(count, 1), "bboxes": boxes}

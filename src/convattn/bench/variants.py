@@ -59,7 +59,7 @@ class Variant:
             module.compile(dynamic=False)
 
     def runner(self, module: nn.Module, x: Tensor) -> Callable[[], object]:
-        """Return a function that runs a module in this way, on as many threads as torch uses."""
+        """Return a function that runs a module on x (N, C, H, W) in this way, on the threads that torch uses."""
         if not self.openvino:
             return lambda: module(x)
         import openvino

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from convattn.choices import ExportPrecision
+
 __all__ = ["export"]
 
 
@@ -22,11 +24,9 @@ def export(
         typer.Option("--scale", "-s", min=1, help="Scale; required if the model has several, or any."),
     ] = None,
     precision: Annotated[
-        str,
-        typer.Option(
-            metavar="fp32|fp16|int8", help="fp16 and int8 make smaller files; int8 is for .onnx and .xml."
-        ),
-    ] = "fp32",
+        ExportPrecision,
+        typer.Option(help="fp16 and int8 make smaller files; int8 is for .onnx and .xml."),
+    ] = ExportPrecision.fp32,
     opset: Annotated[int, typer.Option(min=17, max=20, help="Version of the ONNX operators.")] = 18,
     calibration: Annotated[
         Path | None,
@@ -43,11 +43,11 @@ def export(
 
     network = from_pretrained(model, scale)
     agreement = write_export(
-        network, output, scale=scale, precision=precision, opset=opset, calibration=calibration
+        network, output, scale=scale, precision=precision.value, opset=opset, calibration=calibration
     )
     shapes = ["x".join(map(str, shape)) for shape in agreement.shapes]
     more = ["…"] if len(shapes) > 3 else []
-    tolerance = f"{agreement.tolerance:.1e}{' of the latter' if precision == 'int8' else ''}"
+    tolerance = f"{agreement.tolerance:.1e}{' of the latter' if precision is ExportPrecision.int8 else ''}"
     typer.echo(
         f"{output}: differs from torch by {agreement.largest:.1e} at most, {agreement.rms:.1e} in root mean "
         f"square (tolerance {tolerance}), on {len(shapes)} images: {', '.join(shapes[:3] + more)}"

@@ -70,7 +70,7 @@ def compare(
 
 
 def probe_images(network: nn.Module) -> list[Tensor]:
-    """Return smooth random images: a batch of odd size, one smaller than a window, one of a whole window."""
+    """Return smooth random images (N, 3, H, W): of odd size, smaller than a window, a whole window."""
     window = window_of(network)
     random = torch.Generator().manual_seed(0)
     return [

@@ -62,7 +62,7 @@ class Job:
 
     @property
     def example(self) -> Tensor:
-        """Return the traced input; it has more than two windows, so that no special case of one is traced."""
+        """Return the traced input (2, 3, H, W), of several windows: no special case of one is traced."""
         side = 2 * window_of(self.network)
         return torch.rand(2, 3, side + 3, side + 5)
 

@@ -90,7 +90,7 @@ class FileArray:
             ) from error
 
     def mapped(self) -> np.ndarray:
-        """Return the whole array, memory-mapped; changes to it stay in memory."""
+        """Return the whole array (H, W, C), memory-mapped; changes to it stay in memory."""
         self._file.flush()
         return np.memmap(self._file, self.dtype, "c", shape=self.shape)  # type: ignore[call-overload]
 

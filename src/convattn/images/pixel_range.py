@@ -10,11 +10,11 @@ DEPTHS = {torch.uint8: 255, torch.uint16: 65535}
 
 
 def to_unit(pixels: Tensor, device: torch.device | None = None) -> Tensor:
-    """Return pixel values as float32 in [0, 1], on a device."""
+    """Return pixel values of any shape as float32 in [0, 1], on a device."""
     return pixels.to(device or pixels.device).float() / DEPTHS.get(pixels.dtype, 1)
 
 
 def from_unit(unit: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return values in [0, 1] as pixel values of a dtype; others are clipped."""
+    """Return values in [0, 1], of any shape, as pixel values of a dtype; others are clipped."""
     unit = unit.clamp(0, 1)
     return (unit * DEPTHS[dtype]).round().to(dtype) if dtype in DEPTHS else unit.to(dtype)

@@ -44,7 +44,10 @@ class KernelPredictor(Observable):
 
     @property
     def weights(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """The tensors that :func:`convattn.ops.predict_kernel` takes."""
+        """What :func:`convattn.ops.predict_kernel` takes.
+
+        (hidden, C, 1, 1), (hidden,), (C · size², hidden, 1, 1) and (C · size²,).
+        """
         reduce, expand = self.reduce, self.expand
         return reduce.weight, cast(Tensor, reduce.bias), expand.weight, cast(Tensor, expand.bias)
 

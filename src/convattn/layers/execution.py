@@ -78,23 +78,23 @@ class WholeImage:
     """Calls every layer on whole feature maps (N, C, H, W)."""
 
     def __call__(self, layer: Callable[..., Tensor], *inputs: Any, **options: Any) -> Tensor:
-        """See :class:`Execution`."""
+        """Return what the layer makes of feature maps (N, C, H, W)."""
         return layer(*inputs, **options)
 
     def enter(self, part: nn.Module, *inputs: Any) -> Tensor:
-        """See :class:`Execution`."""
+        """Return what the part makes of feature maps (N, C, H, W)."""
         return part(*inputs)
 
     def store(self, x: Tensor) -> Tensor:
-        """See :class:`Execution`."""
+        """Return the feature map (N, C, H, W) itself."""
         return x
 
     def average(self, x: Tensor) -> Tensor | None:
-        """None: the operator averages what it is given."""
+        """None: the operator averages the feature map (N, C, H, W) that it is given."""
         return None
 
     def sample(self, layer: Callable[..., Tensor], *inputs: Tensor, size: tuple[int, int]) -> Tensor:
-        """See :class:`Execution`."""
+        """Return the layer's result (N, 3, *size) at all pixels, given feature maps (N, C, H, W)."""
         _, _, height, width = inputs[0].shape
         return layer(*inputs, Points.of((height, width), size, inputs[0].device))
 

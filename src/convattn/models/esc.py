@@ -8,15 +8,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from convattn.layers import BodyConfig, Conv2d
-from convattn.layers.execution import WHOLE_IMAGE, Execution, with_halo
+from convattn.layers.execution import Execution, with_halo
 from convattn.layers.fusion import convolve
-from convattn.models.features import SuperResolutionNetwork
+from convattn.models.features import WholeScaleNetwork
 from convattn.ops import pixel_shuffle
 
 __all__ = ["ESC"]
 
 
-class ESC(SuperResolutionNetwork):
+class ESC(WholeScaleNetwork):
     """Classic super-resolution at one whole scale.
 
     Args:
@@ -26,27 +26,14 @@ class ESC(SuperResolutionNetwork):
             ESC-FP, "bicubic".
     """
 
-    scale: int
-
     def __init__(self, config: BodyConfig, *, scale: int, image_skip: str = "nearest") -> None:
         super().__init__(config)
         self.scale = scale
         self.image_skip = image_skip
         self.to_image = Conv2d(config.dim, 3 * scale**2, 3, padding=1)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Upscale images.
-
-        Args:
-            x: (N, 3, H, W) in [0, 1], any size from 1×1.
-
-        Returns:
-            (N, 3, scale · H, scale · W), not clamped.
-        """
-        return self.execute(x, run=WHOLE_IMAGE)
-
     def execute(self, x: Tensor, *, run: Execution) -> Tensor:
-        """:meth:`forward` with the layers applied by ``run``."""
+        """Upscale images (N, 3, H, W) with the layers applied by ``run``."""
         return run(self.reconstruct, run.enter(self.features, x), x)
 
     @with_halo(2)  # of bicubic interpolation; the convolution has 1

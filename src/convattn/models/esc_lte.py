@@ -48,7 +48,7 @@ class ESCLTE(SuperResolutionNetwork):
     def execute(
         self, x: Tensor, size: tuple[int, int], *, points_at_once: int | None = None, run: Execution
     ) -> Tensor:
-        """:meth:`forward` with the layers applied by ``run``."""
+        """Upscale images (N, 3, H, W) to (N, 3, *size) with the layers applied by ``run``."""
 
         @with_halo(2)  # 1 for the nearest pixels and 1 for the convolution
         def render(features: Tensor, x: Tensor, points: Points) -> Tensor:

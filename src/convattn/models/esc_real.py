@@ -10,15 +10,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from convattn.layers import BodyConfig
-from convattn.layers.execution import WHOLE_IMAGE, Execution
-from convattn.models.features import SuperResolutionNetwork
+from convattn.layers.execution import Execution
+from convattn.models.features import WholeScaleNetwork
 from convattn.models.upsamplers import DySample, NearestConvUpsampler
 from convattn.ops import reflect_pad
 
 __all__ = ["ESCReal", "ImageSkip"]
 
 
-class ESCReal(SuperResolutionNetwork):
+class ESCReal(WholeScaleNetwork):
     """Super-resolution of images with real-world degradation, as published ×4.
 
     Args:
@@ -39,19 +39,8 @@ class ESCReal(SuperResolutionNetwork):
         self.upsampler = upsampler(config.dim)
         self.scale = self.upsampler.scale
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Upscale images.
-
-        Args:
-            x: (N, 3, H, W) in [0, 1], any size from 1×1.
-
-        Returns:
-            (N, 3, scale · H, scale · W), not clamped.
-        """
-        return self.execute(x, run=WHOLE_IMAGE)
-
     def execute(self, x: Tensor, *, run: Execution) -> Tensor:
-        """:meth:`forward` with the layers applied by ``run``."""
+        """Upscale images (N, 3, H, W) with the layers applied by ``run``."""
         features = run.enter(self.features, x)
         return run(self.upsampler, run(self.image_skip, x, residual=features))
 

@@ -11,7 +11,7 @@ from convattn.layers.execution import WHOLE_IMAGE, Execution, with_halo
 from convattn.layers.fusion import convolve
 from convattn.models.memory import bytes_per_pixel
 
-__all__ = ["Features", "SuperResolutionNetwork"]
+__all__ = ["Features", "SuperResolutionNetwork", "WholeScaleNetwork"]
 
 
 class Features(nn.Module):
@@ -107,3 +107,20 @@ class SuperResolutionNetwork(nn.Module):
             area: Output pixels for each input pixel.
         """
         return 3 * area
+
+
+class WholeScaleNetwork(SuperResolutionNetwork):
+    """A network for one whole scale; takes the arguments of :class:`SuperResolutionNetwork`."""
+
+    scale: int
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Upscale images.
+
+        Args:
+            x: (N, 3, H, W) in [0, 1], any size from 1×1.
+
+        Returns:
+            (N, 3, scale · H, scale · W), not clamped.
+        """
+        return self.execute(x, run=WHOLE_IMAGE)

@@ -63,6 +63,13 @@ class Backends(Mapping[str, Compute]):
     def run(self, name: str | None, *args: Any) -> Tensor:
         """Compute the operator by a backend, or by the best for its arguments where the name is None.
 
+        Args:
+            name: A backend.
+            *args: The operator's arguments; the first is a feature map (N, C, H, W).
+
+        Returns:
+            A feature map (N, channels, H, W).
+
         Raises:
             ValueError: There is no backend of this name.
         """

@@ -1,8 +1,8 @@
 """Whether the arguments of the operators fit together: checked once a call, the same for every backend.
 
-Each function is named after the operator whose arguments it takes and raises a ValueError that names the
-argument, the shape it must have and the one it has. While a graph is exported, sizes may be symbols; nothing
-is checked then.
+Each function is named after the operator whose arguments it takes, in the shapes documented there, and raises
+a ValueError that names the argument, the shape it must have and the one it has. While a graph is exported,
+sizes may be symbols; nothing is checked then.
 """
 
 import math

@@ -62,7 +62,7 @@ Convolution = Callable[[Tensor], Tensor]
 
 
 def compose(x: Tensor, expand: Convolution, depthwise: Convolution, project: Convolution) -> Tensor:
-    """``project(h + gelu(depthwise(h)))`` with ``h = gelu(expand(x))``."""
+    """``project(h + gelu(depthwise(h)))`` with ``h = gelu(expand(x))``, all of shape (N, channels, H, W)."""
     hidden = F.gelu(expand(x))
     return project(hidden + F.gelu(depthwise(hidden)))
 

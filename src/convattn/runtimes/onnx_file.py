@@ -51,7 +51,7 @@ class OnnxFile(Runtime):
         )
 
     def __call__(self, x: Tensor) -> Tensor:
-        """See :class:`~convattn.runtimes.runtime.Runtime`."""
+        """As :class:`~convattn.runtimes.runtime.Runtime`: (N, 3, H, W) to (N, 3, scale · H, scale · W)."""
         seconds = _SECONDS + _SECONDS_PER_PIXEL * x[:, 0].numel()
         inputs = {self._input: x.cpu().contiguous().numpy()}
         options = require("onnxruntime").RunOptions()

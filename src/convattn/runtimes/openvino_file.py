@@ -45,7 +45,7 @@ class OpenVINOFile(Runtime):
         return openvino_core().compile_model(self._model, "CPU", settings)
 
     def __call__(self, x: Tensor) -> Tensor:
-        """See :class:`~convattn.runtimes.runtime.Runtime`."""
+        """As :class:`~convattn.runtimes.runtime.Runtime`: (N, 3, H, W) to (N, 3, scale · H, scale · W)."""
         (y,) = self._compiled()(x.cpu().contiguous().numpy()).values()
         return torch.from_numpy(y)
 

@@ -30,7 +30,7 @@ class Runtime(Protocol):
     metadata: Mapping[str, str]
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Compute, on the device of the input where the runtime can."""
+        """Upscale (N, 3, H, W) to (N, 3, scale · H, scale · W), on the device of the input where it can."""
         ...
 
 

@@ -26,7 +26,7 @@ class TensorRTFile(Runtime):
         ]
 
     def __call__(self, x: Tensor) -> Tensor:
-        """See :class:`~convattn.runtimes.runtime.Runtime`."""
+        """As :class:`~convattn.runtimes.runtime.Runtime`: (N, 3, H, W) to (N, 3, scale · H, scale · W)."""
         source = x.cuda().contiguous()
         if not self._context.set_input_shape(self._input, tuple(x.shape)):
             raise ValueError("the engine was built for smaller images")

@@ -43,7 +43,7 @@ class TorchExportFile(Runtime):
         return program.module(**settings)
 
     def __call__(self, x: Tensor) -> Tensor:
-        """See :class:`~convattn.runtimes.runtime.Runtime`."""
+        """As :class:`~convattn.runtimes.runtime.Runtime`: (N, 3, H, W) to (N, 3, scale · H, scale · W)."""
         return self._module(x.device)(x)
 
 

@@ -33,7 +33,7 @@ class AdversarialTraining(RealTraining):
         return itertools.chain(super().trainable_parameters(), self.discriminator.parameters())
 
     def loss(self, batch: Patches) -> Tensor:
-        """Return the sum of the network's losses and the discriminator's."""
+        """Return the sum of the network's losses and the discriminator's, a scalar."""
         low, high = batch
         made = self.network(low)
         parts = self.image_losses(made, high)

@@ -47,13 +47,13 @@ class ArbitraryScaleTraining(Training):
         return encoded
 
     def loss(self, batch: Queries) -> Tensor:
-        """Return the mean absolute error on RGB at the points."""
+        """Return the mean absolute error on RGB at the points, a scalar."""
         network: Any = self.network
         colors = network.query(network.encode(batch.low), batch.rows, batch.columns, batch.cell)
         return F.l1_loss(colors, batch.colors)
 
     def samples(self, batch: Queries, count: int) -> list[Tensor]:
-        """Return sample images at the largest scale: bicubic, and output of the EMA network."""
+        """Return images (count, 3, scale · P, scale · P): bicubic, and output of the EMA network."""
         low = batch.low[:count]
         size = self.recipe.scale * low.shape[2], self.recipe.scale * low.shape[3]
         return [resize_bicubic(low, size=size), self.average.module(low, size)]

@@ -79,7 +79,7 @@ class Training(L.LightningModule):
         return make_pair(batch, self.recipe.scale)
 
     def trial_step(self) -> Tensor:
-        """Return the network's output for a gray batch, to measure the time of a step."""
+        """Return :meth:`trial_output` of a gray batch (N, 3, P, P), to measure the time of a step."""
         recipe = self.recipe
         side = recipe.patch_size
         batch = torch.full((recipe.batch_size // (recipe.devices * recipe.num_nodes), 3, side, side), 0.5)
@@ -91,12 +91,17 @@ class Training(L.LightningModule):
         return output
 
     def loss(self, batch: Any) -> Tensor:
-        """Return the sum of the weighted losses of a pair."""
+        """Return the sum of the weighted losses of a pair, a scalar."""
         low, high = batch
         return self.total(self.image_losses(self.network(low), high))
 
     def image_losses(self, made: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """Return the weighted losses by name: the mean absolute error on RGB, and those of the recipe."""
+        """Return the weighted losses by name: the mean absolute error on RGB, and those of the recipe.
+
+        Args:
+            made: Output of the network, (N, 3, H, W).
+            target: The images that it should be, of the same shape.
+        """
         losses = {"pixel": F.l1_loss(made, target)}
         if self.recipe.laplacian:
             losses["laplacian"] = self.recipe.laplacian * laplacian_loss(made, target)
@@ -105,7 +110,7 @@ class Training(L.LightningModule):
         return losses
 
     def total(self, losses: dict[str, Tensor]) -> Tensor:
-        """Return the sum of losses, and log each of them if there are several."""
+        """Return the sum of losses, a scalar, and log each of them if there are several."""
         if len(losses) > 1:
             self.log_dict(losses)
         return torch.stack(list(losses.values())).sum()
@@ -153,7 +158,7 @@ class Training(L.LightningModule):
         return self.make_pair(batch)
 
     def training_step(self, batch: Any, index: int) -> Tensor:
-        """Return and log the loss of a batch."""
+        """Return and log the loss of a batch, a scalar."""
         loss = self.loss(batch)
         self.log("loss", loss)
         return loss

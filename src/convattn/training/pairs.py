@@ -71,7 +71,7 @@ class PairStream(PatchStream):
     images: PairFolder
 
     def sample(self, number: int) -> tuple[Tensor, Tensor]:
-        """Return the sample with the given number."""
+        """Return the sample of a number: (3, P, P) and (3, scale · P, scale · P) in uint8."""
         random = np.random.default_rng([self.seed, number])
         low, high = self.images.pair(int(random.integers(len(self.images))))
         top, left = (int(random.integers(side - self.patch_size + 1)) for side in low.shape[1:])
@@ -109,6 +109,6 @@ class PairTraining(Training):
             yield Pair(Path(folder).name, name, *images.pair(index))
 
     def make_pair(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        """Convert both to float32 in [0, 1]."""
+        """Convert both, (N, 3, P, P) and (N, 3, scale · P, scale · P), to float32 in [0, 1]."""
         low, high = batch
         return to_input(low), to_input(high)

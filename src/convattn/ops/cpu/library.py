@@ -35,7 +35,7 @@ class Map(ctypes.Structure):
 
     @classmethod
     def of(cls, x: Tensor | None) -> "Map":
-        """The map that a tensor holds; the tensor must outlive it."""
+        """The map that a tensor (N, C, H, W) holds; the tensor must outlive it."""
         return cls() if x is None else cls(x.data_ptr(), x.stride())
 
 
@@ -49,7 +49,7 @@ class Norm(ctypes.Structure):
 
     @classmethod
     def of(cls, weight: Tensor | None, bias: Tensor | None, epsilon: float) -> "Norm":
-        """Of tensors, which must outlive it as :attr:`tensors` does; none where they are None."""
+        """Of tensors (C,), which must outlive it as :attr:`tensors` does; none where they are None."""
         if weight is None or bias is None:
             return cls()
         weight, bias = weight.contiguous(), bias.contiguous()

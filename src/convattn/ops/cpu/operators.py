@@ -1,4 +1,8 @@
-"""The operators by compiled kernels, on arguments that fit together."""
+"""The operators by compiled kernels, on arguments that fit together.
+
+Tensors have the shapes that they have in the function of the same name in :mod:`convattn.ops`;
+``norm_weight`` and ``norm_bias`` are (C,).
+"""
 
 import math
 from typing import Any
@@ -129,7 +133,7 @@ def _convolution(
 
 
 def convolution_sizes(x: Tensor, other: Tensor | None, bias: Tensor) -> tuple[int, ...]:
-    """The sizes that the kernel and its gradient are given, in their order."""
+    """The sizes that the kernel and its gradient are given, in their order, for maps (N, C, H, W)."""
     images, channels, height, width = x.shape
     return images, channels, 0 if other is None else other.shape[1], len(bias), height, width
 
@@ -205,7 +209,7 @@ def _window_attention(table: Tensor, **given: Any) -> Tensor:
 
 
 def window_sizes(x: Tensor, table: Tensor) -> dict[str, int]:
-    """The sizes that the kernel and its gradient are given, by their names."""
+    """The sizes that the kernel and its gradient are given, by their names, for a map (N, C, H, W)."""
     images, channels, height, width = x.shape
     heads, window = len(table), window_size(table)
     return dict(
@@ -214,10 +218,10 @@ def window_sizes(x: Tensor, table: Tensor) -> dict[str, int]:
 
 
 def pixels_together(x: Tensor) -> Tensor:
-    """The map with the channels of a pixel side by side, copied where they are not."""
+    """The map (N, C, H, W) with the channels of a pixel side by side, copied where they are not."""
     return x if x.stride(1) == 1 else channels_last(x)
 
 
 def channels_last(x: Tensor) -> Tensor:
-    """The map in channels-last memory."""
+    """The map (N, C, H, W) in channels-last memory."""
     return x.contiguous(memory_format=torch.channels_last)

@@ -20,7 +20,17 @@ _BIAS_PROGRAMS = 2048  # about so many: they fill the largest device, and each a
 
 
 def window_attention(q: Tensor, k: Tensor, v: Tensor, relative_position_bias: Tensor) -> Tensor:
-    """As the operator; memory grows with the map only, in the backward pass as well."""
+    """As :func:`convattn.ops.window_attention`; memory grows with the map only, backward as well.
+
+    Args:
+        q: Queries (N, C, H, W).
+        k: Keys of the same shape.
+        v: Values of the same shape.
+        relative_position_bias: (heads, (2w - 1)²) for windows of w pixels.
+
+    Returns:
+        (N, C, H, W).
+    """
     return _forward(q, k, v, relative_position_bias)[0]
 
 

@@ -26,7 +26,17 @@ def gaussian_kernel(size: int, sigma: Range, angle: float = 0.0, power: float = 
 
 
 def plateau_kernel(size: int, sigma: Range, angle: float = 0.0, power: float = 1.0) -> Tensor:
-    """Return a kernel with a plateau, 1 / (1 + (xᵀΣ⁻¹x)^power); see :func:`gaussian_kernel`."""
+    """Return a kernel with a plateau, 1 / (1 + (xᵀΣ⁻¹x)^power).
+
+    Args:
+        size: As for :func:`gaussian_kernel`.
+        sigma: As there.
+        angle: As there.
+        power: Larger values make the plateau flatter and its edge steeper.
+
+    Returns:
+        (size, size) in float64, of sum 1.
+    """
     return _normalized(1 / (1 + _quadratic_form(size, sigma, angle) ** power))
 
 
