@@ -59,7 +59,7 @@ class Variant:
             module.compile(dynamic=False)
 
     def runner(self, module: nn.Module, x: Tensor) -> Callable[[], object]:
-        """Return a function that runs a module on x (N, C, H, W) in this way, on the threads that torch uses."""
+        """Return a function that runs a module on x (N, C, H, W) in this way, on torch's threads."""
         if not self.openvino:
             return lambda: module(x)
         import openvino

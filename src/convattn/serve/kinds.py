@@ -2,10 +2,9 @@
 
 from dataclasses import dataclass
 
-__all__ = ["HEAD", "MEDIA_TYPES", "OTHER", "Kind", "sniff"]
+from convattn.images.signatures import format_name
 
-HEAD = 64
-"""Bytes of a file that suffice to tell what it is."""
+__all__ = ["MEDIA_TYPES", "OTHER", "Kind", "sniff"]
 
 MEDIA_TYPES = {
     ".png": "image/png",
@@ -52,34 +51,26 @@ class Kind:
 
 
 def sniff(head: bytes) -> Kind | None:
-    """Return the kind of a file by its first :data:`HEAD` bytes, or None if it is empty.
+    """Return the kind of a file by its first 64 bytes, or None if it is empty.
 
     Whatever has no signature of its own here is :data:`OTHER`, an image for the image reader, which knows
     many formats. A playlist or other text that makes a video reader open further files never reaches one.
     """
     if not head:
         return None
-    suffix = next((suffix for magic, suffix in _MAGIC if head.startswith(magic)), None)
-    if suffix is None and head[:4] == b"RIFF":
-        suffix = {b"WEBP": ".webp", b"AVI ": ".avi"}.get(head[8:12])
-    if suffix is None and head[4:8] == b"ftyp":
-        brands = {head[8:12], *(head[at : at + 4] for at in range(16, len(head), 4))}
-        suffix = ".avif" if brands & {b"avif", b"avis"} else None if brands & _HEIF else ".mp4"
+    name = format_name(head)
+    suffix = _IMAGES.get(name) if name else None
+    if head.startswith(_MATROSKA):
+        suffix = ".mkv"
+    elif head[:4] == b"RIFF" and head[8:12] == b"AVI ":
+        suffix = ".avi"
+    elif head[4:8] == b"ftyp" and name is None:
+        suffix = ".mp4"
     return Kind(suffix) if suffix else OTHER
 
 
 OTHER = Kind(".image")
 """An image of any other format; the image reader finds out which, or that it is none."""
 
-_HEIF = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"}
-_MAGIC = (
-    (b"\x89PNG\r\n\x1a\n", ".png"),
-    (b"\xff\xd8\xff", ".jpg"),
-    (b"GIF87a", ".gif"),
-    (b"GIF89a", ".gif"),
-    (b"II*\0", ".tif"),
-    (b"MM\0*", ".tif"),
-    (b"II+\0", ".tif"),
-    (b"MM\0+", ".tif"),
-    (b"\x1aE\xdf\xa3", ".mkv"),
-)
+_IMAGES = {"PNG": ".png", "JPEG": ".jpg", "GIF": ".gif", "TIFF": ".tif", "WebP": ".webp", "AVIF": ".avif"}
+_MATROSKA = b"\x1aE\xdf\xa3"

@@ -12,9 +12,10 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message, Receive
 
+from convattn.images.signatures import HEAD
 from convattn.serve.job_queue import JobQueue
 from convattn.serve.jobs import Job
-from convattn.serve.kinds import HEAD, Kind, sniff
+from convattn.serve.kinds import Kind, sniff
 from convattn.serve.options import Options
 from convattn.serve.problems import RejectedError
 

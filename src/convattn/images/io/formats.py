@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from convattn.errors import InputError
+from convattn.images.signatures import HEAD, format_name
 
 __all__ = [
     "LIBVIPS",
@@ -131,49 +132,11 @@ UNREADABLE = tuple(_NOT_READ.split())
 LIBVIPS = ("PNG", "JPEG", "WebP", "TIFF", "AVIF", "GIF")
 """The names of the formats that libvips decodes; Pillow decodes the others."""
 
-_BRANDS = {b"avif": "AVIF", b"avis": "AVIF"} | dict.fromkeys(
-    (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"), "HEIC"
-)
-
-_SIGNATURES = {
-    b"\x89PNG": "PNG",
-    b"\xff\xd8\xff": "JPEG",
-    b"GIF8": "GIF",
-    b"II*\0": "TIFF",
-    b"MM\0*": "TIFF",
-    b"II+\0": "TIFF",
-    b"MM\0+": "TIFF",
-    b"\xff\x0a": "JPEG XL",
-    b"\0\0\0\x0cJXL ": "JPEG XL",
-    b"%!PS": "EPS",
-    b"\xc5\xd0\xd3\xc6": "EPS",
-    b"%PDF": "PDF",
-    b"\xd7\xcd\xc6\x9a": "WMF",
-    b"\x01\0\0\0": "EMF",
-    b"\x89HDF": "HDF5",
-    b"BUFR": "BUFR",
-    b"GRIB": "GRIB",
-    b"v/1\x01": "OpenEXR",
-    b"#?RADIANCE": "Radiance HDR",
-    b"gimp xcf": "GIMP",
-    b"\xd0\xcf\x11\xe0": "FlashPix",
-    b"<svg": "SVG",
-    b"<?xml": "SVG or another XML",
-    b"P7\n": "PAM",
-}
-
 
 def sniff(path: str | os.PathLike[str]) -> str | None:
     """Return the name of a file's format by its first bytes; None if they are not among the known ones."""
     with Path(path).open("rb") as file:
-        head = file.read(32)
-    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
-        return "WebP"
-    if head[4:8] == b"ftyp":
-        brands = [head[start : start + 4] for start in (8, 16, 20, 24, 28)]
-        known = [_BRANDS[brand] for brand in brands if brand in _BRANDS]
-        return "AVIF" if "AVIF" in known else next(iter(known), None)
-    return next((name for signature, name in _SIGNATURES.items() if head.startswith(signature)), None)
+        return format_name(file.read(HEAD))
 
 
 def format_of(path: str | os.PathLike[str]) -> Format:
