@@ -51,7 +51,7 @@ def test_memory_is_the_growth_of_a_process_of_its_own() -> None:
 
 
 @pytest.mark.parametrize("build", [_Broken, _Unbuildable])
-def test_a_side_that_fails_is_told_and_the_others_are_measured(
+def test_a_failing_candidate_is_reported_and_the_others_are_measured(
     build: type[nn.Module], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(runner, "peak", lambda side, setting: 1000)

@@ -92,7 +92,7 @@ def test_bad_images_do_not_keep_the_others_from_it(upscale: Callable[..., Any], 
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["good.png"]
 
 
-def test_animations_are_told_of(upscale: Callable[..., Any]) -> None:
+def test_lost_frames_of_an_animation_are_a_warning(upscale: Callable[..., Any]) -> None:
     from PIL import Image
 
     frames = [Image.new("RGB", (5, 5), color) for color in ("red", "blue")]

@@ -61,7 +61,7 @@ def test_files_come_back_with_their_places(root: str) -> None:
         assert path.suffix == ".png"
 
 
-def test_folders_are_told_from_files(root: str) -> None:
+def test_folders_are_distinguished_from_files(root: str) -> None:
     write(f"{root}/in/a.png", b"x")
     assert Address(f"{root}/in").is_dir()
     assert not Address(f"{root}/in/a.png").is_dir()

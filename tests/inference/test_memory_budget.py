@@ -55,8 +55,8 @@ def test_no_memory_at_all_is_reported() -> None:
 
 
 def test_other_errors_are_not_taken_for_a_lack_of_memory() -> None:
-    with pytest.raises(RuntimeError, match="a fault"):
-        Upscaler(ShortOfMemory(RuntimeError("a fault"), largest=0), device="cpu")(pixels(9, 9))
+    with pytest.raises(RuntimeError, match="a bug"):
+        Upscaler(ShortOfMemory(RuntimeError("a bug"), largest=0), device="cpu")(pixels(9, 9))
 
 
 @pytest.mark.parametrize(

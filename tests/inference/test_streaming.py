@@ -143,7 +143,7 @@ def test_half_precision_that_overflows_is_computed_again(little_memory: Path) ->
     assert np.array_equal(halves, singles)
 
 
-def test_too_small_a_disk_is_told_at_once(
+def test_too_small_a_disk_is_an_error_at_once(
     monkeypatch: pytest.MonkeyPatch, upscale: Upscaler, little_memory: Path, tmp_path: Path
 ) -> None:
     write_image(image(3, np.uint8), tmp_path / "source.tif")

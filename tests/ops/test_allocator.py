@@ -112,20 +112,20 @@ def test_nothing_that_lives_is_overwritten(steps: list[tuple[bool, int]], reserv
 
 
 def test_threads_get_memory_of_their_own() -> None:
-    pool, faults = Pool(reserve=0), []
+    pool, errors = Pool(reserve=0), []
 
     def work(value: int) -> None:
         for _ in range(200):
             x = pool.empty(MEGABYTES // 2, torch.float32).fill_(value)
             if not (x == value).all():
-                faults.append(value)
+                errors.append(value)
 
     threads = [threading.Thread(target=work, args=(value,)) for value in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert not faults
+    assert not errors
     assert (pool.used, pool.free) == (0, [])
 
 

@@ -120,10 +120,10 @@ def test_video(server: Server, tmp_path: Path) -> None:
 def test_job_tells_how_far_it_is(server: Server, png: Callable[..., bytes]) -> None:
     id = server.start_job(png(), scale=2, name="a.png")
     with server.client.stream("GET", f"/v1/jobs/{id}/events") as events:
-        told = [json.loads(line[6:]) for line in events.iter_lines() if line.startswith("data: ")]
-    assert told[-1]["state"] == "done"
-    assert told[-1] == server.client.get(f"/v1/jobs/{id}").json()
-    assert (told[-1]["name"], told[-1]["result_width"], told[-1]["bytes"] > 0) == ("a_x2.png", 96, True)
+        *_, last = (json.loads(line[6:]) for line in events.iter_lines() if line.startswith("data: "))
+    assert last["state"] == "done"
+    assert last == server.client.get(f"/v1/jobs/{id}").json()
+    assert (last["name"], last["result_width"], last["bytes"] > 0) == ("a_x2.png", 96, True)
     result = server.client.get(f"/v1/jobs/{id}/result")
     assert result.content == upscale(server, png(), scale=2).content
     assert server.client.delete(f"/v1/jobs/{id}").status_code == 204
@@ -259,8 +259,8 @@ def test_group_is_followed_through_one_connection(server: Server, png: Callable[
         done: set[str] = set()
         while done != ids:
             line = next(lines)
-            told = json.loads(line[6:]) if line.startswith("data: ") else {}
-            done |= {told["id"]} if told.get("state") == "done" else set()
+            status = json.loads(line[6:]) if line.startswith("data: ") else {}
+            done |= {status["id"]} if status.get("state") == "done" else set()
 
 
 def test_preview_is_shown_by_browsers(server: Server, tmp_path: Path) -> None:

@@ -165,7 +165,7 @@ def test_files_that_are_on_their_way_have_their_place(tmp_path: Path) -> None:
     asyncio.run(check())
 
 
-def test_nothing_is_taken_once_the_server_is_told_to_stop(tmp_path: Path) -> None:
+def test_a_stopping_server_takes_no_jobs(tmp_path: Path) -> None:
     async def check() -> None:
         jobs = Jobs(tmp_path)
         running = jobs.add()

@@ -39,7 +39,7 @@ def test_killed_server_leaves_nothing(tmp_path: Path, png: Callable[..., bytes])
         assert list(server.folder.iterdir()) == []
 
 
-def test_server_that_is_told_to_stop_finishes_what_runs(tmp_path: Path, png: Callable[..., bytes]) -> None:
+def test_a_stopping_server_finishes_running_jobs(tmp_path: Path, png: Callable[..., bytes]) -> None:
     with running(tmp_path / "tmp") as server, ThreadPoolExecutor() as threads:
         sent = [
             threads.submit(httpx.post, f"{server.url}/v1/upscale", content=png(192, 192)) for _ in range(3)

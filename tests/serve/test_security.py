@@ -106,7 +106,7 @@ def test_token_opens_a_server_that_others_reach(tmp_path: Path, png: Callable[..
         assert server.client.get("/v1/models").status_code == 200
 
 
-def test_address_that_is_taken_is_told_in_one_line(command: Callable[..., Any], server: Server) -> None:
+def test_a_taken_address_is_one_line(command: Callable[..., Any], server: Server) -> None:
     ended = command("serve", "--port", server.url.rpartition(":")[2])
     assert (ended.status, ended.err.count("\n")) == (1, 1)
     assert "choose another --port" in ended.err

@@ -86,7 +86,7 @@ def test_drawn_kernels_keep_brightness_and_are_symmetric(seed: int) -> None:
 
 
 def test_kernels_come_as_often_as_the_settings_say() -> None:
-    """A kernel of sigma 3 is told from one of another kind by its value in the middle."""
+    """The value in the middle tells kernels of sigma 3 apart."""
     kinds = Kernel("gaussian", True, (1, 1), 0.3), Kernel("plateau", True, (1, 1), 0.7)
     chosen = Degradation(sinc=0.2, kernels=kinds, kernel_sizes=(21, 21))
     generator = _generator()

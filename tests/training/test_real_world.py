@@ -183,10 +183,10 @@ def test_each_network_learns_from_its_own_loss(recipe_of: MakeRecipe, tmp_path: 
         F.l1_loss(made, high) + 0.1 * deceived, list(training.network.parameters())
     )
     torch.testing.assert_close([p.grad for p in training.network.parameters()], list(expected))
-    told = adversarial_loss(discriminator(high), real=True) + adversarial_loss(
+    loss = adversarial_loss(discriminator(high), real=True) + adversarial_loss(
         discriminator(made.detach()), real=False
     )
-    expected = torch.autograd.grad(told, list(discriminator.parameters()))
+    expected = torch.autograd.grad(loss, list(discriminator.parameters()))
     torch.testing.assert_close([p.grad for p in discriminator.parameters()], list(expected))
 
 

@@ -69,8 +69,8 @@ def coco_format(labels: Iterable[Mapping[str, Any]], names: Mapping[int, str]) -
         file, (height, width) = str(label["im_file"]), label["shape"]
         if (other := seen.setdefault(image_key(file), file)) != file:
             raise InputError(
-                f"The validation images {other} and {file} have the same name, so their predictions cannot "
-                "be told apart: rename one of them and its label file."
+                f"The validation images {other} and {file} have the same name, so their predictions "
+                "cannot be distinguished: rename one of them and its label file."
             )
         images.append({"id": image_id, "file_name": file, "width": int(width), "height": int(height)})
         boxes = np.asarray(label["bboxes"], float).reshape(-1, 2, 2) * [width, height]
