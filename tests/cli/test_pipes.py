@@ -56,7 +56,7 @@ def test_animations_stay_animated(pipe: Pipe, tmp_path: Path) -> None:
 def test_a_video_needs_a_name(pipe: Pipe, head: bytes) -> None:
     status, data, said = pipe(head + bytes(99))
     assert (status, data) == (1, b"")
-    assert "A video needs a file to become; name it, such as -o big.mp4." in said
+    assert "A video cannot go to standard output; name a file" in said
 
 
 def test_nothing(pipe: Pipe) -> None:

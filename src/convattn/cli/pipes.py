@@ -41,7 +41,7 @@ def with_pipes(
             yield inputs, output
             return
         if _is_video(Path(inputs[0])):
-            raise InputError("A video needs a file to become; name it, such as -o big.mp4.")
+            raise InputError("A video cannot go to standard output; name a file, such as -o big.mp4.")
         result = Path(folder, "output" + _suffix(inputs[0], format))
         yield inputs, str(result)
         with result.open("rb") as file:
