@@ -18,6 +18,7 @@ namespace CONVATTN_NAMESPACE {
 #include "convolution_gradient.inl.h"
 #include "feed_forward_gradient.inl.h"
 #include "pointwise_gradient.inl.h"
+#include "query_lanes.inl.h"
 #include "window_attention_gradient.inl.h"
 
 template <class Kernel, class Problem>

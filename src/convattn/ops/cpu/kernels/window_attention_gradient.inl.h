@@ -1,9 +1,8 @@
 // Gradients of window self-attention. Included once for each instruction set, inside its namespace.
 //
 // Tokens and scores are made anew, a window at a time and in it for ROWS vectors of queries at a time, so that no matrix
-// of scores is in memory. Where two rows of a window fit a vector, its lanes hold queries of several rows. Biases and
-// their gradients lie as vectors over those lanes, one for each offset of a key: for a vector of queries they are
-// contiguous over the keys.
+// of scores is in memory. Biases and their gradients lie as vectors over the lanes of queries, one for each offset of a
+// key: for a vector of queries they are contiguous over the keys.
 
 #ifndef CONVATTN_NAMESPACE
 #include "by_itself.h"
@@ -11,6 +10,7 @@
 #include "matmul.inl.h"
 #include "pixels.inl.h"
 #include "gradients.inl.h"
+#include "query_lanes.inl.h"
 #endif
 
 template <class Number>
@@ -19,36 +19,32 @@ class WindowAttentionGradientKernel {
   WindowAttentionGradientKernel(const WindowAttentionGradient<Number>& problem, int)
       : p_(problem),
         tokens_(p_.window * p_.window),
-        side_(2 * p_.window - 1),
-        rows_in_vector_(2 * p_.window <= LANES ? std::min<int64_t>(LANES / p_.window, p_.window) : 1),
-        vectors_in_row_(rows_in_vector_ > 1 ? 1 : (p_.window + LANES - 1) / LANES),
-        vectors_(round_up((p_.window + rows_in_vector_ - 1) / rows_in_vector_ * vectors_in_row_, ROWS)),
+        places_(p_.window, ROWS),
         channels_(p_.heads * p_.head_dim),
         dim_(round_up(p_.head_dim, LANES)),
         width_(round_up(channels_, LANES)),
-        offsets_(vectors_in_row_ * side_ * p_.window),
         depth_(round_up(channels_, TOGETHER<O>)),
         projection_(p_.heads * depth_, 3 * dim_),
         back_(p_.heads * 3 * dim_, channels_),
         start_(p_.heads * 3 * dim_),
-        biases_((p_.heads * offsets_ + KEYS) * LANES),
+        biases_((p_.heads * places_.offsets + KEYS) * LANES),
         reader_(p_.norm, channels_),
         norm_(p_.norm, channels_),
         sums_(p_.images * windows(), norm_at() + norm_.sums()) {
     std::fill(start_ + 0, start_ + p_.heads * 3 * dim_, 0.0f);
-    std::fill(biases_ + 0, biases_ + (p_.heads * offsets_ + KEYS) * LANES, 0.0f);
+    std::fill(biases_ + 0, biases_ + (p_.heads * places_.offsets + KEYS) * LANES, 0.0f);
     for (int64_t head = 0; head < p_.heads; ++head) {
       arrange_projection(head);
-      for_each_offset([&](int64_t lane, int64_t entry) {
-        biases_[head * offsets_ * LANES + lane] = to_float(p_.table[head * side_ * side_ + entry]) * LOG2E;
-      });
+      const Number* table = p_.table + head * entries();
+      float* biases = biases_ + head * places_.offsets * LANES;
+      places_.for_each_offset([&](int64_t lane, int64_t entry) { biases[lane] = to_float(table[entry]) * LOG2E; });
     }
   }
 
   int64_t tasks() const { return sums_.parts; }
 
   void operator()(int64_t task) const {
-    const int64_t count = p_.heads * offsets_ * LANES;
+    const int64_t count = p_.heads * places_.offsets * LANES;
     const Buffer<float> bias_sums(count);
     std::fill(bias_sums + 0, bias_sums + count, 0.0f);
     Window window(*this, sums_.of(task), bias_sums);
@@ -57,9 +53,9 @@ class WindowAttentionGradientKernel {
       window.run(piece / windows(), of_image / columns * p_.window, of_image % columns * p_.window);
     });
     for (int64_t head = 0; head < p_.heads; ++head) {
-      float* table = sums_.of(task) + table_at() + head * side_ * side_;
-      const float* from = bias_sums + head * offsets_ * LANES;
-      for_each_offset([&](int64_t lane, int64_t entry) { table[entry] += from[lane]; });
+      float* table = sums_.of(task) + table_at() + head * entries();
+      const float* from = bias_sums + head * places_.offsets * LANES;
+      places_.for_each_offset([&](int64_t lane, int64_t entry) { table[entry] += from[lane]; });
     }
   }
 
@@ -70,7 +66,7 @@ class WindowAttentionGradientKernel {
       std::copy(from + padded * width_, from + padded * width_ + channels_, weight + row * channels_);
       bias[row] = from[bias_at() + padded];
     });
-    float* to = unpad(from + table_at(), 1, p_.heads * side_ * side_, 0, bias + 3 * channels_);
+    float* to = unpad(from + table_at(), 1, p_.heads * entries(), 0, bias + 3 * channels_);
     norm_.unpad_sums(from + norm_at(), to);
   }
 
@@ -81,12 +77,13 @@ class WindowAttentionGradientKernel {
   static constexpr int KEYS = REGISTERS == 32 ? 8 : 4;  // scored at once
   static constexpr float LOG2E = 1.4426950408889634f;
 
+  int64_t entries() const { return places_.side * places_.side; }  // of a head's table
   int64_t windows() const { return p_.height / p_.window * (p_.width / p_.window); }
 
   // Where sums of a part begin, after those of the projection's weight (heads, 3, dim, channels).
   int64_t bias_at() const { return p_.heads * 3 * dim_ * width_; }
   int64_t table_at() const { return bias_at() + p_.heads * 3 * dim_; }
-  int64_t norm_at() const { return table_at() + p_.heads * side_ * side_; }
+  int64_t norm_at() const { return table_at() + p_.heads * entries(); }
 
   // Call visit(row of the projection, the same where heads lie together and are padded).
   template <class Visit>
@@ -95,29 +92,6 @@ class WindowAttentionGradientKernel {
       for (int64_t which = 0; which < 3; ++which)
         for (int64_t c = 0; c < p_.head_dim; ++c)
           visit((which * p_.heads + head) * p_.head_dim + c, (head * 3 + which) * dim_ + c);
-  }
-
-  // Call visit(lane of a vector of biases, the entry of the table that belongs there) for one head.
-  template <class Visit>
-  void for_each_offset(const Visit& visit) const {
-    for (int64_t i = 0; i < offsets_ * LANES; ++i) {
-      const int64_t lane = i % LANES, key_x = i / LANES % p_.window, rest = i / LANES / p_.window;
-      const int64_t y = rest % side_ - row_of(lane), x = key_x - column_of(rest / side_, lane) + p_.window - 1;
-      if (y >= 0 && x >= 0 && row_of(lane) < rows_in_vector_) visit(i, y * side_ + x);
-    }
-  }
-
-  // The query in a lane, relative to the first row of its vector.
-  int64_t row_of(int64_t lane) const { return rows_in_vector_ > 1 ? lane / p_.window : 0; }
-  int64_t column_of(int64_t vector, int64_t lane) const {
-    return rows_in_vector_ > 1 ? lane % p_.window : vector * LANES + lane;
-  }
-
-  // Which token a lane of a vector holds as a query; −1 for none.
-  int64_t query_in(int64_t vector, int64_t lane) const {
-    const int64_t y = vector / vectors_in_row_ * rows_in_vector_ + row_of(lane);
-    const int64_t x = column_of(vector % vectors_in_row_, lane);
-    return row_of(lane) < rows_in_vector_ && y < p_.window && x < p_.window ? y * p_.window + x : -1;
   }
 
   void arrange_projection(int64_t head) {
@@ -190,12 +164,12 @@ class WindowAttentionGradientKernel {
       copy(tokens + 0, a.tokens_ * stride, operands + 0);
       keys = key_stack(a.tokens_, operands + a.dim_, stride, a.dim_);
       std::fill(token_grads + 0, token_grads + a.tokens_ * stride, 0.0f);
-      for (int64_t vector = 0; vector < a.vectors_; vector += ROWS) {
+      for (int64_t vector = 0; vector < a.places_.vectors; vector += ROWS) {
         take_queries(head, vector);
         const float* biases[ROWS];
         float* sums_of_bias[ROWS];
         for (int r = 0; r < ROWS; ++r) {
-          const int64_t at = head * a.offsets_ + first_offset(vector + r);
+          const int64_t at = head * a.places_.offsets + a.places_.first_offset(vector + r);
           biases[r] = a.biases_ + at * LANES;
           sums_of_bias[r] = bias_sums + at * LANES;
         }
@@ -211,18 +185,12 @@ class WindowAttentionGradientKernel {
                   pixel_grads, a.width_);
     }
 
-    // Of the first key for a vector of queries. Vectors that only fill up have no bias of their own.
-    int64_t first_offset(int64_t vector) const {
-      const int64_t y = std::min(vector / a.vectors_in_row_ * a.rows_in_vector_, a.p_.window - 1);
-      return (vector % a.vectors_in_row_ * a.side_ + a.p_.window - 1 - y) * a.p_.window;
-    }
-
     // Queries, scaled, and gradients of their results: as rows and, for scores, in lanes.
     void take_queries(int64_t head, int64_t vector) {
       for (O* all : {queries + 0, grads + 0, query_lanes + 0, grad_lanes + 0})
         std::memset(all, 0, COUNT * a.dim_ * sizeof(O));
       for (int64_t i = 0; i < COUNT; ++i) {
-        const int64_t token = a.query_in(vector + i / LANES, i % LANES);
+        const int64_t token = a.places_.query_in(vector + i / LANES, i % LANES);
         if (token < 0) continue;
         const float* query = tokens + token * stride;
         for (int64_t c = 0; c < a.dim_; c += LANES) {
@@ -326,7 +294,7 @@ class WindowAttentionGradientKernel {
       std::fill(query_grads + 0, query_grads + COUNT * a.dim_, 0.0f);
       add_products(a.tokens_, slope_stack(a.tokens_, slopes, COUNT, COUNT), COUNT, keys, a.dim_, query_grads);
       for (int64_t i = 0; i < COUNT; ++i) {
-        const int64_t token = a.query_in(vector + i / LANES, i % LANES);
+        const int64_t token = a.places_.query_in(vector + i / LANES, i % LANES);
         if (token < 0) continue;
         for (int64_t c = 0; c < a.dim_; ++c) token_grads[token * stride + c] = query_grads[i * a.dim_ + c] * scale;
       }
@@ -356,11 +324,10 @@ class WindowAttentionGradientKernel {
   };
 
   const WindowAttentionGradient<Number> p_;
-  const int64_t tokens_, side_;
-  const int64_t rows_in_vector_, vectors_in_row_, vectors_;
+  const int64_t tokens_;
+  const QueryLanes places_;
   const int64_t channels_, depth_;
   const int64_t dim_, width_;  // of a head and of all channels, padded
-  const int64_t offsets_;      // vectors of biases a head: (vectors in a row, side, window)
   Matrix<O> projection_;       // (heads, depth, 3, dim)
   Matrix<O> back_;             // (heads, 3, dim, channels)
   const Buffer<float> start_;  // (heads, 3, dim)
