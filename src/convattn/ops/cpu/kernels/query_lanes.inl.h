@@ -7,6 +7,7 @@
 #ifndef CONVATTN_NAMESPACE
 #include "by_itself.h"
 #include "simd.inl.h"
+#include "matmul.inl.h"
 #endif
 
 struct QueryLanes {
