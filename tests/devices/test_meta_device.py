@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from convattn.images.resize import resize_bicubic
+from convattn.inference.tiles import shared_averages, with_averages
 from convattn.models.discriminator import Discriminator, adversarial_loss
 from convattn.models.registry import NAMES, build
 from convattn.ops import conv_attention, window_attention
@@ -78,3 +79,12 @@ def test_what_training_on_a_gpu_adds() -> None:
     logits = Discriminator(16).to("meta")(on_meta(1, 3, 64, 64))
     adversarial_loss(logits, real=True).backward()
     assert resize_bicubic(on_meta(1, 3, 64, 64), 0.5).device.type == "meta"
+
+
+def test_tiles_share_their_averages() -> None:
+    network = build("esc-nano", 2).to("meta")
+    with torch.inference_mode():
+        averages = shared_averages(network, [on_meta(1, 3, 40, 48), on_meta(1, 3, 40, 32)])
+        out = with_averages(network, on_meta(1, 3, 64, 48), averages)
+    assert {average.device.type for average in averages} == {"meta"}
+    assert (out.device.type, out.shape) == ("meta", (1, 3, 128, 96))
