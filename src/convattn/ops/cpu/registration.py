@@ -92,17 +92,7 @@ def register(
     backward = _backward(names, fallback, gradient, differentiate, has_gradient)
     operation.register_autograd(backward, setup_context=_keep)
 
-    class Differentiable(torch.autograd.Function):
-        """The operation without what torch puts around it, which takes a tenth of a training step."""
-
-        @staticmethod
-        def forward(ctx: Any, *args: Argument) -> Tensor:
-            _keep(ctx, args, None)
-            return forward(*args)
-
-        @staticmethod
-        def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-            return backward(ctx, grad)
+    differentiable = _differentiable(forward, backward)
 
     def choose(*args: Argument) -> Tensor:
         args = lowered(args)
@@ -110,9 +100,27 @@ def register(
             return operation(*args)
         if not are_plain(_tensors(args)):
             return fallback(*args)
-        return (Differentiable.apply if _learns(args) else forward)(*args)
+        return (differentiable if _learns(args) else forward)(*args)
 
     return choose
+
+
+def _differentiable(
+    compute: Callable[..., Tensor], differentiate: Callable[..., tuple[Tensor | None, ...]]
+) -> Callable[..., Tensor]:
+    """Return an operation without what torch puts around it, which takes a tenth of a training step."""
+
+    class Differentiable(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, *args: Argument) -> Tensor:
+            _keep(ctx, args, None)
+            return compute(*args)
+
+        @staticmethod
+        def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+            return differentiate(ctx, grad)
+
+    return Differentiable.apply
 
 
 def _backward(
