@@ -34,6 +34,7 @@ STUDIES = {
         "colony",
         (
             "yolo26n.yaml",
+            "yolo26n-p4.yaml@192",
             "yolo26n-p3.yaml@224",
             "yolo26n-p3.yaml",
             "yolo26n.yaml@192",
@@ -44,8 +45,8 @@ STUDIES = {
         12,
         16,
     ),
-    "aerial": Study("aerial", ("yolo26n.yaml", "yolo26n-p3.yaml@384", "yolo26n-p4.yaml@352"), 320, 8, 8),
-    "bccd": Study("bccd", ("yolo26n.yaml", "yolo26n-p3.yaml@384", "yolo26n-p4.yaml@352"), 320, 6, 8),
+    "aerial": Study("aerial", ("yolo26n.yaml", "yolo26n-p4.yaml@352", "yolo26n-p3.yaml@384"), 320, 8, 8),
+    "bccd": Study("bccd", ("yolo26n.yaml", "yolo26n-p4.yaml@352", "yolo26n-p3.yaml@384"), 320, 6, 8),
 }
 """aerial: tools/tile_dataset.py DATA/aerial_cars DATA/aerial --side 320 --most 240."""
 
@@ -71,7 +72,7 @@ def comparisons(arguments: argparse.Namespace) -> Iterator[tuple[Comparison, Seq
                 study.epochs,
                 study.imgsz,
                 study.batch,
-                bf16=True,
+                bf16=arguments.bf16,
             )
             yield Comparison(study.models, budget, seeds, arguments.out / name), test
 
@@ -85,6 +86,7 @@ def main() -> None:
     parser.add_argument("--weights", required=True, help="stock YOLO26n weights to start from")
     parser.add_argument("--out", type=Path, default=Path("study"))
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--bf16", action="store_true", help="faster where the processor computes in bfloat16")
     parser.add_argument("--only", choices=STUDIES, action="append", help="this set alone; may be repeated")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
