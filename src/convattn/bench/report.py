@@ -16,6 +16,7 @@ from rich.table import Table
 
 from convattn.bench.runner import Measurement
 from convattn.bench.spec import Case, Setting
+from convattn.files import replacing
 from convattn.ops.cpu.library import library
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ def write_csv(rows: Sequence[Row], path: Path, **context: str) -> None:
         path: The file.
         context: Further columns, the same on each line.
     """
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, [*rows[0], *context])
         writer.writeheader()
         writer.writerows(row | context for row in rows)
@@ -130,7 +131,8 @@ def write_plot(rows: Sequence[Row], path: Path, caption: str) -> None:
     for axes in (left, right):
         axes.spines[["top", "right"]].set_visible(False)
     figure.supxlabel(caption, fontsize=7, color="0.4")
-    figure.savefig(path, dpi=150)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=150)
 
 
 def _draw_bars(axes: "Axes", rows: Sequence[Row], quantity: str, label: str) -> None:

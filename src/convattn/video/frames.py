@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from convattn.errors import InputError
-from convattn.files import remove_litter
+from convattn.files import remove_litter, replacing
 from convattn.images.io import Image, format_of, write_image
 from convattn.images.io.metadata import CICP
 from convattn.progress import Progress, ignore
@@ -133,7 +133,8 @@ def _start(job: Path, name: str, existing: str) -> bool:
         if existing == "refuse" and folder.exists() and any(folder.iterdir()):
             raise InputError(f"{folder} is not empty; choose --existing skip or --existing overwrite.")
         folder.mkdir(parents=True, exist_ok=True)
-        job.write_text(name)
+        with replacing(job) as temporary:
+            temporary.write_text(name)
     except OSError as error:
         raise InputError(f"{folder} cannot be written: {error.strerror}.") from error
     return False

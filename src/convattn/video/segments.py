@@ -81,20 +81,13 @@ class Segments:
         """Encode a segment and return the times of its frames."""
         video, record = self._paths(number)
         unfinished = video.with_suffix(".unfinished")
-        times: Times = []
-        with av.open(os.path.abspath(unfinished), "w", format="matroska") as segment:
-            stream = None
-            for index, frame in enumerate(frames):
-                _, height, width = frame.samples.shape
-                if not stream:
-                    stream = add_video_stream(segment, settings, width, height)
-                    open_encoders(segment)
-                segment.mux(stream.encode(_video_frame(frame.samples, settings, index)))
-                times.append((frame.pts, frame.duration))
-            if stream:
-                segment.mux(stream.encode(None))
-        record.write_text(json.dumps(times))
-        os.replace(unfinished, video)
+        try:
+            times = _write_segment(unfinished, frames, settings)
+            with replacing(record) as temporary:
+                temporary.write_text(json.dumps(times))
+            os.replace(unfinished, video)
+        finally:
+            unfinished.unlink(missing_ok=True)
         return times
 
     def add_stream_to(self, video: OutputContainer, source: Source) -> VideoStream:
@@ -163,6 +156,23 @@ def _video_frame(samples: np.ndarray, settings: EncoderSettings, number: int) ->
     frame = with_chroma_as(frame, settings.pixel_format, full=settings.encoding.full)
     frame.pts, frame.time_base = number, 1 / settings.rate
     return frame
+
+
+def _write_segment(path: Path, frames: Iterable[Frame], settings: EncoderSettings) -> Times:
+    """Encode frames into a file and return their times."""
+    times: Times = []
+    with av.open(os.path.abspath(path), "w", format="matroska") as segment:
+        stream = None
+        for index, frame in enumerate(frames):
+            _, height, width = frame.samples.shape
+            if not stream:
+                stream = add_video_stream(segment, settings, width, height)
+                open_encoders(segment)
+            segment.mux(stream.encode(_video_frame(frame.samples, settings, index)))
+            times.append((frame.pts, frame.duration))
+        if stream:
+            segment.mux(stream.encode(None))
+    return times
 
 
 def check_target(target: Path, source: Source, settings: EncoderSettings) -> None:

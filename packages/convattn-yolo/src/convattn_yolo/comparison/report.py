@@ -6,6 +6,7 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, select_autoescape
 
+from convattn.files import replacing
 from convattn_yolo.comparison.plots import plot_accuracy_by_latency, plot_accuracy_by_size, plot_examples
 from convattn_yolo.comparison.statistics import SequentialTest
 from convattn_yolo.comparison.study import Comparison
@@ -43,9 +44,10 @@ def write_report(
         plot_examples(summaries, comparison.truth, comparison.data["names"]),
     )
     for figure, name in zip(figures, captions, strict=True):
-        figure.savefig(folder / name, dpi=110)
+        with replacing(folder / name) as temporary:
+            figure.savefig(temporary, dpi=110)
     page = folder / "report.html"
-    page.write_text(
+    text = (
         _environment()
         .get_template("report.html.j2")
         .render(
@@ -56,9 +58,10 @@ def write_report(
             ],
             notes=notes(comparison, summaries, test),
             versions=summaries[0].runs[0].versions,
-        ),
-        encoding="utf-8",
+        )
     )
+    with replacing(page) as temporary:
+        temporary.write_text(text, encoding="utf-8")
     return page
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from convattn.files import replacing
 from convattn_yolo.comparison.accuracy import METRICS, count_by_size
 from convattn_yolo.comparison.cost import Cost
 from convattn_yolo.comparison.statistics import (
@@ -61,7 +62,7 @@ class Table:
 
     def save_csv(self, file: Path) -> None:
         """Write the table as comma-separated values."""
-        with file.open("w", newline="") as stream:
+        with replacing(file) as temporary, temporary.open("w", newline="") as stream:
             csv.writer(stream).writerows([self.header, *self.rows])
 
 
