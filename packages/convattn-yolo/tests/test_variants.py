@@ -67,6 +67,8 @@ def test_only_the_blocks_change() -> None:
         ),
         ("yolo26n-p3-C3k2_ESC-fines.yaml", "did you mean yolo26n-p3-C3k2_ESC-finest.yaml"),
         ("yolo26n-p3-finest.yaml", "did you mean yolo26n-p3-C3k2_ESC-finest.yaml"),
+        ("yolo26n-p33.yaml", "did you mean yolo26n-p3.yaml"),
+        ("yolo26s-seg-pp4-C3k2_ESC.yaml", "did you mean yolo26s-seg-p4-C3k2_ESC.yaml"),
         ("yolo26n-zero.yaml", "did you mean yolo26n-C3k2_ESC-zero.yaml"),
         ("yolo26n-C3k2_ESCbranch.yaml", "did you mean yolo26n-C3k2_ESC-zero.yaml"),
         ("yolo99n-C3k2_ESC.yaml", "names consist of one of yolo11"),

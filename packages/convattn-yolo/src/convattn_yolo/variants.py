@@ -119,7 +119,8 @@ def find_file(name: str | Path, installed: Path, cache: Path) -> Path | None:
 def _refuse_near_miss(path: Path, installed: Path) -> None:
     """Raise an InputError for a name such as ``yolo26n-C3k2ESC`` that is almost one of a variant."""
     folded = _fold(path.stem)
-    is_near = re.search(r"c3.*esc|k2.?esc", folded) or {*ROWS, "zero"} & set(folded.split("-"))
+    words = {*ROWS, "zero"} & set(folded.split("-"))
+    is_near = re.search(r"c3.*esc|k2.?esc", folded) or words or _nearest_level(folded)
     if not re.match(r"yolov?\d", folded) or not is_near:
         return
     if hint := _suggestion(path.name, list_bases(installed)):
@@ -130,14 +131,21 @@ def _suggestion(name: str, bases: dict[str, Path]) -> str:
     """Return a hint at the nearest name of a variant, or nothing."""
     stem = _fold(Path(name).stem)
     size = re.match(r"yolov?\d+([a-z]?)", stem)
-    level = next((word for word in stem.split("-") if word in LEVELS), "")
+    level = _nearest_level(stem)
+    without_block = [("", "")] if level and level not in stem.split("-") else []
     names = {}
-    for base, (spelling, suffix) in itertools.product(bases, _blocks()):
+    for base, (spelling, suffix) in itertools.product(bases, [*_blocks(), *without_block]):
         family, _, rest = base.partition("-")
         parts = [f"{family}{size[1] if size else ''}", rest, level]
         names[_fold(_join(*parts, spelling))] = _join(*parts, suffix)
     near = difflib.get_close_matches(stem, names, n=1, cutoff=0.7)
     return f" (did you mean {names[near[0]]}.yaml?)" if near else ""
+
+
+def _nearest_level(stem: str) -> str:
+    """Return the key of :data:`LEVELS` that a word of the name is or almost is, or nothing."""
+    matches = (difflib.get_close_matches(word, LEVELS, n=1, cutoff=0.7) for word in stem.split("-"))
+    return next((match[0] for match in matches if match), "")
 
 
 def _blocks() -> Iterator[tuple[str, str]]:
