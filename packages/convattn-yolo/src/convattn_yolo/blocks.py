@@ -6,6 +6,7 @@ Checkpoints refer to these classes by module path and name, and to their attribu
 from typing import Any, TypeVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from ultralytics.nn.modules import C2f, C3k2, Conv
 from ultralytics.nn.modules.block import PSABlock
@@ -13,7 +14,7 @@ from ultralytics.nn.modules.block import PSABlock
 from convattn.errors import InputError
 from convattn.layers import ConvAttention, ConvFFN, LargeKernel, WindowAttention
 
-__all__ = ["BLOCKS", "C3k2_ESC", "C3k2_ESCBranch", "ESCBottleneck", "SharedLargeKernel"]
+__all__ = ["BLOCKS", "C3k2_ESC", "C3k2_ESCBranch", "ESCBottleneck", "SharedLargeKernel", "StaticAttention"]
 
 LayerT = TypeVar("LayerT", bound=nn.Module)
 
@@ -51,6 +52,26 @@ class SpatialWindowAttention(WindowAttention):
         return self.relative_position_bias[0]
 
 
+class StaticAttention(nn.Module):
+    """Convolutional attention without the kernel made per image: a control for comparisons.
+
+    Args:
+        dim: Channels in and out.
+        large_kernel_dim: How many of them the large kernel mixes; the others pass unchanged.
+    """
+
+    def __init__(self, dim: int, large_kernel_dim: int) -> None:
+        super().__init__()
+        self.large_kernel_dim = large_kernel_dim
+        self.project = nn.Conv2d(dim, dim, 1)
+
+    def forward(self, x: Tensor, large_kernel: Tensor) -> Tensor:
+        """Return (N, dim, H, W) for (N, dim, H, W) and a kernel (C, C, K, K) of the first C channels."""
+        attended, others = x[:, : self.large_kernel_dim], x[:, self.large_kernel_dim :]
+        attended = F.conv2d(attended, large_kernel, padding="same")
+        return self.project(torch.cat([attended, others], 1))
+
+
 class ESCBottleneck(nn.Module):
     """``x + ConvAttn(ConvFFN(x))`` with batch normalization after each convolution (ESC, ICCV 2025).
 
@@ -60,6 +81,7 @@ class ESCBottleneck(nn.Module):
             several layers would be averaged and saved several times.
         shortcut: Whether to add the input to the output.
         window: Window size of a window attention before the feed-forward network, or 0 for none.
+        dynamic: Whether each image gets a small kernel of its own.
     """
 
     kernel_owner: "C3k2_ESC | C3k2_ESCBranch"
@@ -71,12 +93,13 @@ class ESCBottleneck(nn.Module):
         *,
         shortcut: bool = True,
         window: int = 0,
+        dynamic: bool = True,
     ) -> None:
         super().__init__()
         self.__dict__["kernel_owner"] = kernel_owner
         self.window_attention = _batch_normalized(_window_attention(dim, window)) if window else None
         self.ffn = _batch_normalized(ConvFFN(dim, FFN_RATIO))
-        self.attention = _batch_normalized(ConvAttention(dim, KERNEL_DIM))
+        self.attention = _batch_normalized((ConvAttention if dynamic else StaticAttention)(dim, KERNEL_DIM))
         self.shortcut = shortcut
         # The layer starts as the identity or as zero, which speeds up training from stock weights.
         nn.init.zeros_(self.attention.get_parameter("project.bn.weight"))
@@ -105,6 +128,8 @@ class C3k2_ESC(C2f):  # noqa: N801 - the name that model files carry
         shortcut: Whether the inner blocks are residual.
         window: Window size of a window attention in each inner block, or 0 for none.
         kernel_owner: The block that owns the network's large kernel; None for the first block, which owns it.
+        kernel_size: Side of the large kernel in pixels, if this block owns it.
+        dynamic: Whether each image gets a small kernel of its own.
 
     Raises:
         InputError: There are fewer than 16 hidden channels, or ``g`` is not 1.
@@ -125,11 +150,15 @@ class C3k2_ESC(C2f):  # noqa: N801 - the name that model files carry
         window: int = 0,
         *,
         kernel_owner: "C3k2_ESC | C3k2_ESCBranch | None" = None,
+        kernel_size: int = 13,
+        dynamic: bool = True,
     ) -> None:
         _check_width(int(c2 * e), g)
         super().__init__(c1, c2, n, shortcut, g, e)
-        owner = _own_kernel(self, kernel_owner)
-        bottlenecks = [ESCBottleneck(self.c, owner, shortcut=shortcut, window=window) for _ in range(n)]
+        owner = _own_kernel(self, kernel_owner, kernel_size)
+        bottlenecks = [
+            ESCBottleneck(self.c, owner, shortcut=shortcut, window=window, dynamic=dynamic) for _ in range(n)
+        ]
         self.m = nn.ModuleList(_with_attention(b, self.c) if attn else b for b in bottlenecks)
 
 
@@ -146,6 +175,8 @@ class C3k2_ESCBranch(C3k2):  # noqa: N801 - the name that model files carry
         g: Groups; must be 1.
         window: Window size of a window attention in each branch, or 0 for none.
         kernel_owner: The block that owns the network's large kernel; None for the first block, which owns it.
+        kernel_size: Side of the large kernel in pixels, if this block owns it.
+        dynamic: Whether each image gets a small kernel of its own.
         **kwargs: Further arguments of C3k2.
 
     Raises:
@@ -166,13 +197,15 @@ class C3k2_ESCBranch(C3k2):  # noqa: N801 - the name that model files carry
         g: int = 1,
         window: int = 0,
         kernel_owner: "C3k2_ESC | C3k2_ESCBranch | None" = None,
+        kernel_size: int = 13,
+        dynamic: bool = True,
         **kwargs: Any,
     ) -> None:
         _check_width(int(c2 * e), g)
         super().__init__(c1, c2, n, e=e, g=g, **kwargs)
-        owner = _own_kernel(self, kernel_owner)
+        owner = _own_kernel(self, kernel_owner, kernel_size)
         self.branches = nn.ModuleList(
-            ESCBottleneck(self.c, owner, shortcut=False, window=window) for _ in range(n)
+            ESCBottleneck(self.c, owner, shortcut=False, window=window, dynamic=dynamic) for _ in range(n)
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -191,7 +224,7 @@ BLOCKS: dict[str, type[nn.Module]] = {"C3k2_ESC": C3k2_ESC, "C3k2_ESCBranch": C3
 def _check_width(hidden: int, groups: int) -> None:
     if hidden < KERNEL_DIM:
         raise InputError(
-            f"C3k2_ESC has {hidden} hidden channels here, but its 13×13 kernel needs {KERNEL_DIM}: increase "
+            f"C3k2_ESC has {hidden} hidden channels here, but its large kernel needs {KERNEL_DIM}: increase "
             "the row's channels or its expansion e, or use C3k2 in this row."
         )
     if groups != 1:
@@ -199,12 +232,12 @@ def _check_width(hidden: int, groups: int) -> None:
 
 
 def _own_kernel(
-    block: "C3k2_ESC | C3k2_ESCBranch", owner: "C3k2_ESC | C3k2_ESCBranch | None"
+    block: "C3k2_ESC | C3k2_ESCBranch", owner: "C3k2_ESC | C3k2_ESCBranch | None", size: int
 ) -> "C3k2_ESC | C3k2_ESCBranch":
     """Return the owner of the network's large kernel, making the block the owner if there is none."""
     if owner is not None:
         return owner
-    block.large_kernel = SharedLargeKernel(KERNEL_DIM)
+    block.large_kernel = SharedLargeKernel(KERNEL_DIM, size)
     return block
 
 

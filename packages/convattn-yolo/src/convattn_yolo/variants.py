@@ -16,6 +16,8 @@ zero       keep C3k2 and add a branch that starts at zero: all stock weights fit
            network
 p2         not a variant of ours, but Ultralytics' model with a detection level at stride 4, for objects below
            16 pixels: ``yolo26n-p2-C3k2_ESC-finest.yaml``
+k3         a control: a shared kernel of 3×3 in place of 13×13 pixels
+static     a control: no kernel made per image
 p3, p4     detect at strides up to 8 or 16 and leave out the rows behind them: for images without large
            objects. What it saves pays for a larger imgsz
 ========== ==============================================================================================
@@ -26,6 +28,7 @@ import itertools
 import os
 import re
 import uuid
+from collections import ChainMap
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,12 +38,15 @@ import yaml
 
 from convattn.errors import InputError
 
-__all__ = ["LEVELS", "ROWS", "Variant", "find_file", "generate", "list_bases", "parse_name"]
+__all__ = ["CONTROLS", "LEVELS", "ROWS", "Variant", "find_file", "generate", "list_bases", "parse_name"]
 
 Rows = list[list[Any]]
 
 LEVELS = {"p3": 8, "p4": 16}
 """Name of a detection level to its stride."""
+
+CONTROLS: dict[str, dict[str, Any]] = {"k3": {"kernel_size": 3}, "static": {"dynamic": False}}
+"""Name of a control to what it changes in all blocks, for the key ``esc`` of a model."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +59,7 @@ class Variant:
         rows: A key of :data:`ROWS`, or empty for the stock rows.
         zero: Whether to keep C3k2 and add a branch that starts at zero.
         coarsest: A key of :data:`LEVELS`, or empty for all levels.
+        controls: Keys of :data:`CONTROLS`.
     """
 
     base: str
@@ -60,6 +67,7 @@ class Variant:
     rows: str = "all"
     zero: bool = False
     coarsest: str = ""
+    controls: tuple[str, ...] = ()
 
 
 def parse_name(name: str | Path) -> Variant | None:
@@ -78,9 +86,10 @@ def parse_name(name: str | Path) -> Variant | None:
     if match is None or not (block or coarsest):
         return None
     rows = next((word for word in words if word in ROWS), "all") if block else ""
-    ours = {"", coarsest, *((rows, "zero") if block else ())}
+    ours = {"", coarsest, *((rows, "zero", *CONTROLS) if block else ())}
     rest = [word for word in words if word not in ours]
-    return Variant("-".join([match[1], *rest]), match[2], rows, block and "zero" in words, coarsest)
+    controls = tuple(word for word in CONTROLS if word in words and block)
+    return Variant("-".join([match[1], *rest]), match[2], rows, block and "zero" in words, coarsest, controls)
 
 
 def find_file(name: str | Path, installed: Path, cache: Path) -> Path | None:
@@ -184,7 +193,7 @@ def generate(name: str, installed: Path) -> dict[str, Any]:
         raise InputError(
             f"There is no model {name}{_suggestion(name, bases)}; names consist of one of "
             f"{', '.join(sorted(bases))} with its size, -C3k2_ESC, -p3 or -p4, and optionally one of "
-            f"{', '.join(ROWS)}, and zero."
+            f"{', '.join(ROWS)}, and zero, {', '.join(CONTROLS)}."
         )
     description = yaml.safe_load(bases[variant.base].read_text(encoding="utf-8"))
     sizes = list(description.get("scales", {}))
@@ -196,6 +205,8 @@ def generate(name: str, installed: Path) -> dict[str, Any]:
         description = _keep_levels(description, variant)
     if variant.rows:
         _replace_rows(description, variant, name)
+    if variant.controls:
+        description["esc"] = dict(ChainMap(*(CONTROLS[word] for word in variant.controls)))
     return description
 
 

@@ -39,7 +39,7 @@ def parse_model(original: Callable[..., Any], d: dict[str, Any], *args: Any, **k
             _check_row(index, row, tasks.C3k2)
         if not any(row[2] in NAMES for row in rows):
             return original(d, *args, **kwargs)
-        stock, blocks = tasks.C3k2, _build_blocks(rows, tasks.C3k2)
+        stock, blocks = tasks.C3k2, _build_blocks(rows, tasks.C3k2, _options(d))
         tasks.C3k2 = _dispatcher(stock, blocks)
         try:
             network, save = original(_as_c3k2(d), *args, **kwargs)
@@ -88,7 +88,24 @@ def _dispatcher(stock: type, blocks: Iterator[Callable[..., Any]]) -> type:
     return Dispatcher
 
 
-def _build_blocks(rows: list[list[Any]], stock: type) -> Iterator[Callable[..., Any]]:
+def _options(d: dict[str, Any]) -> dict[str, Any]:
+    """Return what the key ``esc`` of a model says about all its blocks."""
+    options = d.get("esc", {})
+    known = {"kernel_size": 13, "dynamic": True}
+    if not (isinstance(options, dict) and options.keys() <= known.keys()):
+        raise InputError(f"This model's key esc is {options}; it takes {' and '.join(known)}.")
+    size, dynamic = (known | options).values()
+    if type(size) is not int or size < 1 or size % 2 == 0 or type(dynamic) is not bool:
+        raise InputError(
+            f"This model's key esc is {options}; kernel_size is an odd number of pixels, and dynamic is true "
+            "or false."
+        )
+    return options
+
+
+def _build_blocks(
+    rows: list[list[Any]], stock: type, options: dict[str, Any]
+) -> Iterator[Callable[..., Any]]:
     """Yield constructors for the C3k2-like rows in order; the first ESC block owns the large kernel."""
     from convattn_yolo.blocks import BLOCKS
 
@@ -98,7 +115,7 @@ def _build_blocks(rows: list[list[Any]], stock: type) -> Iterator[Callable[..., 
     def build(block: type, *args: Any) -> Any:
         nonlocal owner
         named = dict(zip([*names, "window"], args, strict=False))
-        built = block(**named, kernel_owner=owner)
+        built = block(**named, **options, kernel_owner=owner)
         owner = owner or built
         return built
 

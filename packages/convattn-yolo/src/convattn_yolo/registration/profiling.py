@@ -13,17 +13,22 @@ def register_flops() -> None:
     except ImportError:
         return
     from convattn.layers import ConvAttention, WindowAttention
+    from convattn_yolo.blocks import StaticAttention
 
     rules = sys.modules["thop.profile"].register_hooks
     rules[ConvAttention] = _count_conv_attention
+    rules[StaticAttention] = _count_large_kernel
     rules[WindowAttention] = _count_window_attention
 
 
 def _count_conv_attention(layer: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    _count_large_kernel(layer, inputs, output)
+    layer.total_ops += output.numel() // output.shape[1] * layer.large_kernel_dim * layer.predictor.size**2
+
+
+def _count_large_kernel(layer: Any, inputs: tuple[Any, ...], output: Any) -> None:
     _, large_kernel = inputs
-    positions = output.numel() // output.shape[1]
-    size = layer.predictor.size
-    layer.total_ops += positions * (large_kernel.numel() + layer.large_kernel_dim * size * size)
+    layer.total_ops += output.numel() // output.shape[1] * large_kernel.numel()
 
 
 def _count_window_attention(layer: Any, inputs: tuple[Any, ...], output: Any) -> None:
