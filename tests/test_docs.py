@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from typer.main import get_command
 
-from convattn.cli import _add_plugins, app
+from convattn.cli import app
 
 ROOT = Path(__file__).parents[1]
 PAGES = [
@@ -51,7 +51,6 @@ def test_python_parses(case: tuple[Path, str]) -> None:
 @pytest.mark.parametrize("case", list(_commands()), ids=_name)
 def test_command_line_parses(case: tuple[Path, str, bool]) -> None:
     """The command line's own parser takes it; what is quoted in running text may lack arguments."""
-    _add_plugins()
     _, line, is_complete = case
     command, words = get_command(app), shlex.split(line, comments=True)
     while words and hasattr(command, "commands"):

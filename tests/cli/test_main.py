@@ -48,6 +48,29 @@ def test_a_misspelt_command_gets_a_suggestion(command: Callable[..., Any], word:
     assert ended.err.count("\n") == 1
 
 
+def test_a_command_of_a_missing_package_says_how_to_get_it(
+    command: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("convattn.cli.find_spec", lambda name: None if name == "convattn_yolo" else object())
+    assert "pip install convattn-yolo" in command("compare", "yolo26n.yaml").err
+    assert "compare" not in command("--help").out
+
+
+def test_a_usage_error_imports_no_framework() -> None:
+    """Neither what computes nor what typer itself needs for right words only."""
+    script = """
+import sys
+from convattn.cli import main
+sys.argv[1:] = ["upscal"]
+try:
+    main()
+finally:
+    print(*sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert not {"torch", "pydantic", "rich", "convattn.cli.upscale"} & set(done.stdout.split())
+
+
 def test_an_unknown_option_is_one_line(command: Callable[..., Any]) -> None:
     ended = command("upscale", "x.png", "--sclae", "2")
     assert ended.status == 2

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
-app = typer.Typer(help="List the models, download them, or measure their speed.", invoke_without_command=True)
+app = typer.Typer(name="models", add_completion=False, invoke_without_command=True)
 
 _FULL_WIDTH = 150  # columns that the whole table needs
 _Names = Annotated[list[str], typer.Argument(metavar="NAME", help="Names that `convattn models` lists.")]
