@@ -24,7 +24,7 @@ from filelock import FileLock, Timeout
 
 from convattn.errors import InputError
 from convattn.files import replacing
-from convattn.progress import Progress, ignore
+from convattn.progress import Progress, Steps, ignore
 
 __all__ = ["cache_dir", "cached", "fetch"]
 
@@ -229,7 +229,7 @@ def _receive(url: str, part: Path, start: int, progress: Progress) -> None:
             _append(part, chunk, new=done == 0)
             done += len(chunk)
             if total:
-                progress(done / total)
+                progress(Steps(done, total))
     if total is not None and done < total:
         raise ConnectionError(f"the connection ended after {done} of {total} bytes")
 
@@ -282,8 +282,8 @@ def _bar(url: str) -> Iterator[Progress]:
         yield ignore
         return
     from rich.console import Console
-    from rich.progress import Progress as Bar
 
-    with Bar(console=Console(stderr=True)) as bar:
-        task = bar.add_task(title, total=1)
-        yield lambda fraction: bar.update(task, completed=fraction)
+    from convattn.progress.bar import progress_bar
+
+    with progress_bar(Console(stderr=True), title, "bytes") as progress:
+        yield progress

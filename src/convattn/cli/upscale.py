@@ -287,17 +287,16 @@ def _upscale_images(
     upscaler: "Upscaler", jobs: "list[Job[Path]]", console: "Console", results: Results
 ) -> "list[InputError]":
     """Upscale images under a progress bar."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
     from convattn.inference.batch_jobs import upscale_files
+    from convattn.progress.bar import progress_bar
 
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=console, disable=not (console.is_terminal and jobs)) as bar:
-        task = bar.add_task("Upscaling", total=len(jobs))
+    if not jobs:
+        return []
+    with progress_bar(console, "Upscaling", "images", len(jobs)) as progress:
         return upscale_files(
             upscaler,
             jobs,
             quality=results.quality,
             existing=results.existing.value,
-            progress=lambda fraction: bar.update(task, completed=fraction * len(jobs)),
+            progress=progress,
         )

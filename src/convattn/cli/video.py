@@ -1,7 +1,6 @@
 """What ``convattn upscale`` does with videos and animations."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,12 +35,13 @@ def upscale_videos(
     """
     from convattn.errors import InputError
     from convattn.inference.results import check_existing
+    from convattn.progress.bar import progress_bar
 
     check_existing(existing)
     errors = []
     for job in jobs:
         try:
-            with _bar(console) as progress:
+            with progress_bar(console, "Upscaling", "frames") as progress:
                 _upscale(upscaler, job.source, job.target, existing, console, progress, **options)
         except InputError as error:
             errors.append(error)
@@ -50,16 +50,6 @@ def upscale_videos(
                 "Interrupted; finished parts of the video are kept, and the same command resumes from there."
             ) from None
     return errors
-
-
-@contextmanager
-def _bar(console: "Console") -> "Iterator[Progress]":
-    """Show a progress bar, which what this yields advances."""
-    from rich.progress import Progress as Bar
-
-    with Bar(console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task("Upscaling", total=1)
-        yield lambda fraction: bar.update(task, completed=fraction)
 
 
 def _upscale(

@@ -20,7 +20,7 @@ from convattn.files import remove_litter, replacing
 from convattn.images.alpha import fill_transparent, limit_to_neighbors
 from convattn.images.pixel_range import from_unit
 from convattn.inference.animations import ANIMATIONS
-from convattn.progress import Progress, ignore
+from convattn.progress import Progress, Steps, ignore
 from convattn.video.source import Frame, ImageSource, identity_of
 
 __all__ = ["Animation", "AnimationFile", "read_animation", "upscale_animation", "write_animation"]
@@ -202,7 +202,7 @@ def upscale_animation(
             frames = torch.from_numpy(animation.frames[first : first + batch_size]).to(device)
             rgba = _upscale_rgba(frames.permute(0, 3, 1, 2) / 255, upscale)
             large.append(from_unit(rgba, torch.uint8).permute(0, 2, 3, 1).cpu().numpy())
-            progress(min((first + batch_size) / len(animation.frames), 1))
+            progress(Steps(first + len(frames), len(animation.frames)))
     write_animation(replace(animation, frames=np.concatenate(large)), target, quality=quality)
 
 

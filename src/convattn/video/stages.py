@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from convattn.progress import Progress
+from convattn.progress import Progress, Steps
 from convattn.video.source import Frame
 
 __all__ = ["Upscale", "batches", "prefetch", "upscale_frames", "with_progress"]
@@ -63,7 +63,7 @@ def with_progress(
     with closing(frames):
         for number, frame in enumerate(frames, done + 1):
             yield frame
-            progress(min(number / total, 1))
+            progress(Steps(number, total))
 
 
 def prefetch(items: Generator[T, None, None], depth: int = 2) -> Generator[T, None, None]:
