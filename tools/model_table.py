@@ -109,8 +109,9 @@ def measure(entry: Entry, benchmarks: Path, lpips: LPIPS) -> Row:
     setting = Setting(threads=1)
     growth = peak(candidate, setting) or 0
     rounds = 1 if entry.is_peer else 3
-    run = {entry.name: candidate.prepare(setting)}
-    (seconds,) = time_in_turns(run, rounds, warm_up=1, clock=time.process_time).values()
+    with setting.limited_threads():
+        run = {entry.name: candidate.prepare(setting)}
+        (seconds,) = time_in_turns(run, rounds, warm_up=1, clock=time.process_time).values()
     row = Row(parameters, 1e3 * float(np.median(seconds)), growth / 1e6, {})
     method = entry.method()
     if entry.task is not Task.real_world:

@@ -50,6 +50,14 @@ def test_memory_is_the_growth_of_a_process_of_its_own() -> None:
     assert 64e6 < grown < 100e6
 
 
+def test_threads_and_random_numbers_of_the_process_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "peak", lambda side, setting: 1000)
+    threads, random = torch.get_num_threads(), torch.get_rng_state()
+    measure(Case("case", [_candidate()]), Setting(threads=threads + 1), 1)
+    assert torch.get_num_threads() == threads
+    assert torch.equal(torch.get_rng_state(), random)
+
+
 @pytest.mark.parametrize("build", [_Broken, _Unbuildable])
 def test_a_failing_candidate_is_reported_and_the_others_are_measured(
     build: type[nn.Module], monkeypatch: pytest.MonkeyPatch

@@ -152,7 +152,7 @@ def test_what_is_missing_is_named_with_its_extra(
     bench: Callable[..., Any],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for user in ("convattn.bench.networks", "convattn.bench.suites", "convattn.cli.bench"):
+    for user in ("convattn.bench.networks", "convattn.bench.detectors", "convattn.cli.bench"):
         monkeypatch.setattr(importlib.import_module(user), "find_spec", lambda name: None)
     status, _, error = bench(*arguments)
     assert status == 1

@@ -96,7 +96,9 @@ def _peak_so_far() -> int:
 def _main() -> None:
     grown, failure = None, None
     try:
-        grown = _growth(*pickle.load(sys.stdin.buffer))
+        candidate, setting = pickle.load(sys.stdin.buffer)
+        with setting.limited_threads():
+            grown = _growth(candidate, setting)
     except Exception as error:
         failure = str(error) or type(error).__name__
     print(json.dumps((grown, failure)))

@@ -82,18 +82,19 @@ def measure(case: Case, setting: Setting, rounds: int, progress: Progress = igno
     peaks: dict[str, int | None] = {}
     failures: dict[str, str] = {}
     preparing, timing = share(progress, 0, 2), share(progress, 1, 2)
-    for number, candidate in enumerate(case.candidates, 1):
-        try:
-            # A process of its own comes first: a candidate that needs too much memory ends only that one.
-            peaks[candidate.name] = peak(candidate, setting)
-            run = candidate.prepare(setting)
-            run()
-            runs[candidate.name] = run
-        except Exception as error:
-            failures[candidate.name] = (str(error).strip() or type(error).__name__).splitlines()[0]
-        preparing(number / len(case.candidates))
-    clock = time.process_time if setting.by_processor else time.perf_counter
-    seconds = time_in_turns(runs, rounds, warm_up=0, clock=clock, progress=timing)
+    with setting.limited_threads():
+        for number, candidate in enumerate(case.candidates, 1):
+            try:
+                # A process of its own comes first: a candidate that needs too much memory ends only that one.
+                peaks[candidate.name] = peak(candidate, setting)
+                run = candidate.prepare(setting)
+                run()
+                runs[candidate.name] = run
+            except Exception as error:
+                failures[candidate.name] = (str(error).strip() or type(error).__name__).splitlines()[0]
+            preparing(number / len(case.candidates))
+        clock = time.process_time if setting.by_processor else time.perf_counter
+        seconds = time_in_turns(runs, rounds, warm_up=0, clock=clock, progress=timing)
     nothing: tuple[int | None, int | None] = None, None
     counts = {candidate.name: count(candidate) for candidate in case.candidates if candidate.name in runs}
     return [

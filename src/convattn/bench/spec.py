@@ -1,6 +1,7 @@
 """What is measured: candidates, cases of several candidates, and the setting."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -30,6 +31,16 @@ class Setting:
         """Whether processor time is measured, which other load on the machine disturbs less."""
         return self.device == "cpu" and self.threads == 1
 
+    @contextmanager
+    def limited_threads(self) -> Iterator[None]:
+        """Let torch compute with this number of threads while the context is open."""
+        before = torch.get_num_threads()
+        torch.set_num_threads(self.threads)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -51,13 +62,13 @@ class Candidate:
 
     def load(self, setting: Setting) -> tuple[nn.Module, Tensor, torch.autocast]:
         """Return the module and an input of :attr:`shape` on the device, and the precision as a context."""
-        torch.manual_seed(0)
-        torch.set_num_threads(setting.threads)
         place = dict(device=setting.device, memory_format=torch.channels_last)
         dtype = self.variant.dtype or setting.dtype
         autocast = torch.autocast(torch.device(setting.device).type, dtype, dtype != torch.float32)
-        module = self.build().to(**place)  # type: ignore[call-overload]
-        return module, torch.rand(self.shape).to(**place), autocast  # type: ignore[call-overload]
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(0)
+            module, x = self.build(), torch.rand(self.shape)
+        return module.to(**place), x.to(**place), autocast  # type: ignore[call-overload]
 
     def prepare(self, setting: Setting) -> Callable[[], None]:
         """Build the module and return its forward pass, which waits for the device."""

@@ -3,10 +3,10 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from importlib.util import find_spec
 
 from torch import Tensor, nn
 
+from convattn.bench.detectors import check_detectors, load_detector
 from convattn.bench.networks import OTHERS, network_candidate
 from convattn.bench.spec import Candidate, Case
 from convattn.bench.training import BATCH_SIZE, TrainingStep, detector_step, network_step
@@ -91,7 +91,7 @@ def scaling(plan: Plan) -> list[Case]:
 def detector(plan: Plan) -> list[Case]:
     """YOLO26n with C3k2_ESC blocks against the stock network, fused."""
     width, height = plan.size or ((160, 160) if plan.quick else (640, 640))
-    _check_detectors(width, height)
+    check_detectors(width, height)
     variants = ("", "-stride8", "-neck", "-neck-zero", "-finest-zero")
     names = plan.candidates or ("yolo26n", *(f"yolo26n-C3k2_ESC{variant}" for variant in variants))
     for name in names:
@@ -111,7 +111,7 @@ def training(plan: Plan) -> list[Case]:
         is_detector = name.startswith("yolo")
         width, height = plan.size or ((160, 160) if is_detector else (16, 16) if plan.quick else (48, 48))
         if is_detector:
-            _check_detectors(width, height)
+            check_detectors(width, height)
             step, kind = detector_step(name, width, height), "detectors"
         else:
             step = network_step(name, plan.scale, width, height, device=plan.device)
@@ -157,15 +157,6 @@ def _choose(candidates: list[Candidate], names: Sequence[str]) -> list[Candidate
     return [known[name] for name in names]
 
 
-def _check_detectors(width: int, height: int) -> None:
-    if not find_spec("ultralytics"):
-        raise InputError('Detectors need Ultralytics, which is missing: pip install "convattn[yolo]".')
-    if width % 32 or height % 32:
-        raise InputError(f"A detector takes images whose sides are multiples of 32, not {width}x{height}.")
-
-
 def _detector(name: str) -> nn.Module:
-    import convattn_yolo  # noqa: F401 - makes the names known
-    from convattn_yolo.comparison.training import load_detector
-
-    return load_detector(name if "." in name else f"{name}.yaml").model.fuse(verbose=False)
+    detector: nn.Module = load_detector(name).fuse(verbose=False)
+    return detector

@@ -3,12 +3,12 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from convattn.bench.detectors import load_detector
 from convattn.bench.networks import network_candidate
 from convattn.bench.spec import Candidate, Setting
 from convattn.bench.variants import VARIANTS
@@ -109,10 +109,7 @@ def detector_step(name: str, width: int, height: int) -> TrainingStep:
 def _detector(name: str) -> nn.Module:
     from ultralytics.cfg import get_cfg
 
-    import convattn_yolo  # noqa: F401 - makes the names known
-    from convattn_yolo.comparison.training import load_detector
-
-    module: Any = load_detector(f"{name}.yaml").model
+    module = load_detector(name)
     module.args = get_cfg()  # weights of the loss
     detector: nn.Module = module.requires_grad_()
     return detector
