@@ -185,7 +185,7 @@ def _what_was_done(comparison: Comparison, summaries: Sequence[Summary]) -> list
     )
     optimizers = " or ".join(sorted({run.optimizer for run in runs}))
     lines = [
-        f"Data: {budget.data}. Each run: {budget.epochs} epochs, image size {budget.imgsz} px unless the "
+        f"Data: {budget.data}. Epochs of each run: {budget.epochs}; image size {budget.imgsz} px unless the "
         f"model's name says otherwise, batch {budget.batch}, optimizer {optimizers}"
         f"{', in bfloat16' * budget.bf16}. Models built from a "
         f"YAML {start}; weights files start from their own weights.",
@@ -227,8 +227,9 @@ def _what_it_cannot_tell(summaries: Sequence[Summary], test: SequentialTest | No
         "The seeds vary initialization, order and augmentation; they do not show how the models would "
         "compare on other images.",
         "Other changes may bring the same gain. To find out, add them to the comparison as controls: a "
-        "larger stock model of equal GFLOPs, a P2 head (yolo26n-p2.yaml), or larger images at equal latency "
-        "(yolo26n.yaml@416).",
+        "larger stock model of equal GFLOPs, a P2 head (yolo26n-p2.yaml), larger images at equal latency "
+        "(yolo26n.yaml@416), or for C3k2_ESC the block without its large kernel (suffix k3) or without the "
+        "kernel made per image (static).",
     ]
 
 
