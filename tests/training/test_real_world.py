@@ -251,6 +251,7 @@ def test_stages_do_not_share_a_run_folder(recipe_of: MakeRecipe, tmp_path: Path)
         ({"patches_per_crop": 3}, "4, must be a multiple"),
         ({"patch_size": 13}, "larger than its crop_size of 12"),
         ({"network": "esc-nano-lte", "perceptual": 1.0}, "single points"),
+        ({"network": "esc-nano-lte", "lpips": 1.0}, "single points"),
         ({"network": "esc-nano", "adversarial": 0.1}, "only networks for real-world images"),
     ],
 )

