@@ -3,16 +3,17 @@
     python tools/model_table.py --benchmarks BENCHMARKS [--peer dat-light=DAT_light_x4.pth ...] [--lpips FILE]
 
 ``BENCHMARKS`` holds Set5, Set14 and B100. Peers are weights that spandrel loads. Measurements are kept in
-docs/model_table.json with the hash of the tensors, so that a second run measures only what is new. Times are
-processor time on one thread. LPIPS is that of 20 images of B100, degraded as for training (seeds 0 to 19).
+docs/model_table.json with the hash of the tensors, so that a second run measures only what is new: peers need
+their files once, and new weights of a network keep its time and memory. Times are processor time on one
+thread. LPIPS is that of 20 images of B100, degraded as for training (seeds 0 to 19).
 """
 
 import argparse
 import hashlib
 import json
 import time
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ import torch
 
 from convattn.bench.memory import peak
 from convattn.bench.networks import trained_candidate
-from convattn.bench.spec import Setting
+from convattn.bench.spec import Candidate, Setting
 from convattn.bench.timing import time_in_turns
 from convattn.checkpoints.catalog import Availability, models
 from convattn.checkpoints.loading import load_network
@@ -42,17 +43,20 @@ REAL_IMAGES, REAL_SIDE = 20, 320
 
 @dataclass(frozen=True)
 class Entry:
-    """A model at a scale; bicubic interpolation has no file."""
+    """A model at a scale; bicubic interpolation has no file, and a peer with a ``known_key`` needs none."""
 
     name: str
     scale: int
     task: Task
     file: Path | None
     is_peer: bool = False
+    known_key: str = ""
 
     @property
     def key(self) -> str:
         """What its measurements are kept under."""
+        if self.known_key:
+            return self.known_key
         data = self.file.read_bytes() if self.file else b""
         if self.file and self.file.suffix == ".safetensors":
             data = data[8 + int.from_bytes(data[:8], "little") :]  # the card in the header may change
@@ -74,20 +78,29 @@ class Row:
     lpips: float | None = None
 
 
-def entries(peers: list[str]) -> Iterator[Entry]:
-    """Yield bicubic interpolation, the models that ship, and the peers."""
+def entries(peers: list[str], known: Iterable[str] = ()) -> Iterator[Entry]:
+    """Yield bicubic interpolation, the models that ship, the given peers, and those whose keys are known."""
+    named = {"bicubic", *(peer.partition("=")[0] for peer in peers)}
     for scale in (2, 3, 4):
         yield Entry("bicubic", scale, Task.classic, None)
     for model in models().values():
         for scale, weights in model.weights.items():
             if weights.availability is Availability.bundled:
+                named.add(model.name)
                 for each in (scale,) if scale else (2, 3, 4):
                     yield Entry(model.name, each, model.card.task, weights.path)
     for peer in peers:
         name, _, file = peer.partition("=")
         scale = int(load_network(file).scale)  # type: ignore[arg-type]
-        task = Task.real_world if "real" in name else Task.classic
-        yield Entry(name, scale, task, Path(file), is_peer=True)
+        yield Entry(name, scale, _task_of_peer(name), Path(file), is_peer=True)
+    for key in known:
+        name, scale, _ = key.split(" ")
+        if name not in named:
+            yield Entry(name, int(scale[1:]), _task_of_peer(name), None, is_peer=True, known_key=key)
+
+
+def _task_of_peer(name: str) -> Task:
+    return Task.real_world if "real" in name else Task.classic
 
 
 def real_pairs(folder: Path) -> Iterator[Pair]:
@@ -101,18 +114,30 @@ def real_pairs(folder: Path) -> Iterator[Pair]:
         yield Pair("real-world", path.name, from_unit(low[0], torch.uint8), high)
 
 
-def measure(entry: Entry, benchmarks: Path, lpips: LPIPS) -> Row:
-    """Measure everything of an entry."""
+def measure(entry: Entry, benchmarks: Path, lpips: LPIPS, known: dict[str, Row]) -> Row:
+    """Measure an entry; the time and memory of a network do not depend on its weights."""
     width, height = round(WIDTH / entry.scale), round(HEIGHT / entry.scale)
     candidate = trained_candidate(entry.name, entry.file, entry.scale, width, height)
     parameters = sum(parameter.numel() for parameter in candidate.build().parameters())
+    same = f"{entry.name} x{entry.scale} "
+    equal = [row for key, row in known.items() if key.startswith(same) and row.parameters == parameters]
+    row = replace(equal[0], scores={}) if equal else measure_cost(entry, candidate, parameters)
+    return measure_quality(entry, row, benchmarks, lpips)
+
+
+def measure_cost(entry: Entry, candidate: Candidate, parameters: int) -> Row:
+    """Measure the time and memory of an entry."""
     setting = Setting(threads=1)
     growth = peak(candidate, setting) or 0
     rounds = 1 if entry.is_peer else 3
     with setting.limited_threads():
         run = {entry.name: candidate.prepare(setting)}
         (seconds,) = time_in_turns(run, rounds, warm_up=1, clock=time.process_time).values()
-    row = Row(parameters, 1e3 * float(np.median(seconds)), growth / 1e6, {})
+    return Row(parameters, 1e3 * float(np.median(seconds)), growth / 1e6, {})
+
+
+def measure_quality(entry: Entry, row: Row, benchmarks: Path, lpips: LPIPS) -> Row:
+    """Add the scores of an entry to its row."""
     method = entry.method()
     if entry.task is not Task.real_world:
         row.scores |= scores_in_card(entry) or {
@@ -203,7 +228,7 @@ def plot(rows: dict[Entry, Row]) -> None:
         points = []
         if "B100" in row.scores:
             points.append((left, row.scores["B100"][0]))
-        if row.lpips is not None and (entry.task is Task.real_world or not entry.file):
+        if row.lpips is not None and (entry.task is Task.real_world or entry.name == "bicubic"):
             points.append((right, row.lpips))
         for axes, value in points:
             axes.plot(row.milliseconds, value, **style)
@@ -249,10 +274,10 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     lpips, known, rows = load_lpips(options.lpips), read_results(), {}
-    chosen = list(entries(options.peer))
+    chosen = list(entries(options.peer, known))
     for entry in chosen:
         if entry.key not in known:
-            known[entry.key] = measure(entry, options.benchmarks, lpips)
+            known[entry.key] = measure(entry, options.benchmarks, lpips, known)
             print(entry.key, known[entry.key], flush=True)
             with replacing(RESULTS) as temporary:
                 temporary.write_text(json.dumps({k: asdict(r) for k, r in known.items()}, indent=1) + "\n")
