@@ -13,11 +13,12 @@ def mean_over_symmetries(kernel: Tensor) -> Tensor:
         kernel: (…, K, K).
 
     Returns:
-        The same shape, equal to each of its flips and rotations.
+        The same shape in contiguous memory, equal to each of its flips and rotations.
     """
     flipped = kernel + kernel.flip(-1)
     both = flipped + flipped.flip(-2)
-    return (both + both.transpose(-2, -1)) / 8
+    mean = (both + both.transpose(-2, -1)) / 8
+    return mean.contiguous()  # once, where every layer would copy a channels-last kernel
 
 
 class LargeKernel(nn.Module):

@@ -167,12 +167,16 @@ def pixel_shuffle(x: Tensor, scale: int, skip: Tensor | None) -> Tensor:
     images, channels, height, width = x.shape
     channels //= scale**2
     out = allocator.empty((images, channels, scale * height, scale * width), x.dtype)
-    pixels = x.unflatten(1, (channels, scale, scale)).permute(0, 1, 4, 2, 5, 3)
+    pixels = x.unflatten(1, (channels, scale, scale)).transpose(2, 3)
     places = out.unflatten(3, (width, scale)).unflatten(2, (height, scale))
-    if skip is None:
-        places.copy_(pixels)
-    else:
-        torch.add(pixels, skip[:, :, :, None, :, None], out=places)
+    for channel in range(channels):  # torch runs along rows then, not along the few numbers of a pixel
+        for column in range(scale):
+            source = pixels[:, channel, column].transpose(1, 2)
+            place = places[:, channel, :, :, :, column]
+            if skip is None:
+                place.copy_(source)
+            else:
+                torch.add(source, skip[:, channel, :, None], out=place)
     return out
 
 
