@@ -27,3 +27,13 @@ def test_half_precision_is_close(precision: str) -> None:
     network, image = build("esc-nano", 2), image_tensor(3, 24, 24, dtype=torch.float32)
     exact = Upscaler(network, device="cpu", precision="fp32")(image)
     assert (Upscaler(network, device="cpu", precision=precision)(image) - exact).abs().max() < 0.02
+
+
+@pytest.mark.parametrize("tile", [None, 96])
+def test_a_network_that_overflows_half_precision_gives_what_single_precision_gives(tile: int | None) -> None:
+    network = build("esc-nano", 2).eval()
+    network.features.blocks[0].norm_out.weight.data *= 1e20
+    network.features.blocks[0].conv_out.weight.data *= 1e-20
+    image = pixels(130, 100, 3)
+    halves, singles = (Upscaler(network, device="cpu", precision=p, tile=tile) for p in ("fp16", "fp32"))
+    assert np.array_equal(halves(image), singles(image))

@@ -1,6 +1,6 @@
 """Devices, precisions and free memory."""
 
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 
 import psutil
@@ -10,6 +10,7 @@ from convattn.errors import InputError
 
 __all__ = [
     "PRECISIONS",
+    "autocast",
     "choose_device",
     "choose_precision",
     "empty_cache",
@@ -51,6 +52,13 @@ def choose_precision(name: str, device: torch.device) -> torch.dtype:
     if name not in PRECISIONS:
         raise InputError(f"There is no precision {name}; choose auto, {', '.join(PRECISIONS)}.")
     return PRECISIONS[name]
+
+
+def autocast(device: torch.device, precision: torch.dtype) -> AbstractContextManager[object]:
+    """Return the context in which networks compute in a precision; some devices have float32 only."""
+    if not torch.amp.is_autocast_available(device.type):
+        return nullcontext()
+    return torch.autocast(device.type, precision, enabled=precision != torch.float32)
 
 
 def free_memory(device: torch.device) -> int:

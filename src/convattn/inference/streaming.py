@@ -14,6 +14,7 @@ from convattn.images.lazy_image import LazyImage, Region, local, target_of
 from convattn.images.memmap import LARGE, FileArray, check_disk, gather
 from convattn.images.pixel_range import from_unit, to_unit
 from convattn.inference import strips
+from convattn.inference.devices import autocast
 from convattn.inference.memory_budget import MemoryBudget
 from convattn.layers.execution import Points
 from convattn.models.features import SuperResolutionNetwork
@@ -59,10 +60,11 @@ def upscale(
         _run,
         network,
         size=size,
+        half=precision != torch.float32,
         memory=budget.region,
         allocate=_allocator(network, image, math.prod(size) * len(image) * kept.itemsize, budget),
     )
-    with torch.inference_mode(), torch.autocast(device.type, precision, enabled=precision != torch.float32):
+    with torch.inference_mode(), autocast(device, precision):
         parts = (
             (target_of(region, (height, width), size), _to_array(channels, kept))
             for region, channels in _channels(image, size, device, run, progress)
@@ -120,15 +122,21 @@ def _unit(image: Tensor, device: torch.device) -> LazyImage:
 
 
 def _run(
-    network: SuperResolutionNetwork, x: LazyImage, grayscale: bool, *, size: tuple[int, int], **options: Any
+    network: SuperResolutionNetwork,
+    x: LazyImage,
+    grayscale: bool,
+    *,
+    size: tuple[int, int],
+    half: bool,
+    **options: Any,
 ) -> Stream:
-    """Upscale color; a grayscale image is the mean of three equal channels."""
+    """Upscale color; a grayscale image is the mean of three equal channels. Half precision may overflow."""
 
     def rgb(region: Region) -> Tensor:
         return x.read(region).expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
 
     for region, channels in strips.upscale(network, LazyImage(x.size, rgb), size, **options):
-        if torch.is_autocast_enabled(channels.device.type) and not bool(channels.isfinite().all()):
+        if half and not bool(channels.isfinite().all()):
             raise OverflowError("half precision is not enough")
         yield region, channels.float().mean(1, keepdim=True) if grayscale else channels.float()
 

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from convattn.images.alpha import fill_transparent, limit_to_neighbors
 from convattn.images.pixel_range import from_unit, to_unit
 from convattn.images.tiling import Tile, cut
+from convattn.inference.devices import autocast
 from convattn.inference.model import Model
 from convattn.layers.execution import WholeImage
 from convattn.models.features import SuperResolutionNetwork
@@ -137,7 +138,7 @@ class TiledModel:
     def _call(self, x: Tensor, size: Size, averages: Sequence[Tensor]) -> Tensor:
         """Upscale (N, 1 or 3, h, w) in [0, 1]; a grayscale image is the mean of three equal channels."""
         rgb, half = self._rgb(x), self.precision != torch.float32
-        with torch.autocast(self.device.type, self.precision, enabled=half):
+        with autocast(self.device, self.precision):
             upscaled = self._forward(rgb, size, averages)
         if half and not bool(upscaled.isfinite().all()):
             upscaled = self._forward(rgb, size, averages)
