@@ -60,6 +60,7 @@ def test_command_line_parses(case: tuple[Path, str, bool]) -> None:
             return
         assert name in command.commands, f"there is no command {name}"
         command = command.commands[name]
+        command = command.load() if hasattr(command, "load") else command
     command.make_context("convattn", words, resilient_parsing=not is_complete)
 
 

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.main import get_command
 
 import convattn
+from convattn.cli import app
 
 
 def test_version(command: Callable[..., Any]) -> None:
@@ -26,6 +28,12 @@ def test_help_names_every_command(command: Callable[..., Any]) -> None:
     ended = command("--help")
     for name in ("upscale", "train", "evaluate", "export", "degrade", "bench", "doctor", "compare"):
         assert name in ended.out
+
+
+def test_the_list_of_commands_has_their_own_first_lines() -> None:
+    for command in get_command(app).commands.values():  # type: ignore[attr-defined]
+        first, *_ = command.load().help.split("\n\n")
+        assert " ".join(first.split()) == command.help
 
 
 @pytest.mark.parametrize("words", [("-h",), ("upscale", "-h"), ("models", "-h")])

@@ -2,13 +2,13 @@
 
 import difflib
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pkgutil import resolve_name
 from typing import Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from convattn import __version__
 from convattn.cli.warnings import shown_warnings
@@ -17,40 +17,86 @@ from convattn.errors import InputError
 __all__ = ["app", "main"]
 
 _COMMANDS = {
-    "upscale": "convattn.cli.upscale:upscale",
-    "serve": "convattn.cli.serve:serve",
-    "train": "convattn.cli.train:train",
-    "evaluate": "convattn.cli.evaluate:evaluate",
-    "export": "convattn.cli.export:export",
-    "degrade": "convattn.cli.degrade:degrade",
-    "bench": "convattn.cli.bench:bench",
-    "doctor": "convattn.cli.doctor:doctor",
-    "models": "convattn.cli.models:app",
-    "compare": "convattn_yolo.compare:compare",
+    "upscale": (
+        "convattn.cli.upscale:upscale",
+        "Upscale images and videos: convattn upscale photo.jpg writes photo_x2.jpg.",
+    ),
+    "serve": (
+        "convattn.cli.serve:serve",
+        "Serve a web page and an HTTP API: convattn serve, then open the address that it prints.",
+    ),
+    "train": (
+        "convattn.cli.train:train",
+        "Train a network on a folder of images: convattn train esc-nano data=FOLDER scale=2.",
+    ),
+    "evaluate": (
+        "convattn.cli.evaluate:evaluate",
+        "Measure PSNR-Y, SSIM-Y and LPIPS by the published protocol.",
+    ),
+    "export": (
+        "convattn.cli.export:export",
+        "Write a network for other runtimes: convattn export esc-nano --scale 2 -o net.onnx.",
+    ),
+    "degrade": (
+        "convattn.cli.degrade:degrade",
+        "Preview the degradation of real-world training: a sheet per image, the target first.",
+    ),
+    "bench": (
+        "convattn.cli.bench:bench",
+        "Measure time, memory and arithmetic of candidates in turns: medians, spread and ratios.",
+    ),
+    "doctor": (
+        "convattn.cli.doctor:doctor",
+        "Show what convattn finds on this machine: device, kernels, memory, versions, and what is missing.",
+    ),
+    "models": (
+        "convattn.cli.models:app",
+        "List the models, download them, or measure their speed.",
+    ),
+    "compare": (
+        "convattn_yolo.compare:compare",
+        "Compare models on your data: paired seeds, equal budgets, confidence intervals.",
+    ),
 }
+"""Name to module and name of the function, and the first line of its help."""
+
+_UsageError: Any = typer.BadParameter.__base__  # click's, of which newer versions of typer have their own
 
 
-class _Commands(Mapping[str, Any]):
-    """The commands by name. Each is imported once it is asked for: a start pays for its own command only."""
+class _Command(TyperCommand):
+    """A command that is imported once it runs: neither the others nor --help pay for it.
 
-    def __getitem__(self, name: str) -> Any:
-        if name in _COMMANDS and not _is_installed(name):
-            raise InputError(f"`convattn {name}` needs convattn-yolo: pip install convattn-yolo.")
-        command = resolve_name(_COMMANDS[name])
+    Args:
+        name: What the user types.
+        target: Module and name of its function, or of a typer application.
+        summary: The first line of its help.
+    """
+
+    def __init__(self, name: str, target: str, summary: str) -> None:
+        super().__init__(name, help=summary)
+        self._target = target
+
+    def load(self) -> Any:
+        """Return the command itself.
+
+        Raises:
+            InputError: It belongs to a package that is missing.
+        """
+        if not self.is_installed():
+            raise InputError(f"`convattn {self.name}` needs convattn-yolo: pip install convattn-yolo.")
+        command = resolve_name(self._target)
         if not isinstance(command, typer.Typer):
             command, function = typer.Typer(add_completion=False), command
-            command.command(name)(function)
+            command.command(self.name)(function)
         return typer.main.get_command(command)
 
-    def __iter__(self) -> Iterator[str]:
-        return filter(_is_installed, _COMMANDS)
+    def is_installed(self) -> bool:
+        """Return whether the package of the command is there."""
+        return find_spec(self._target.partition(".")[0]) is not None
 
-    def __len__(self) -> int:
-        return sum(map(_is_installed, _COMMANDS))
-
-
-def _is_installed(name: str) -> bool:
-    return find_spec(_COMMANDS[name].partition(".")[0]) is not None
+    def make_context(self, *args: Any, **settings: Any) -> Any:
+        """Parse the words after the command."""
+        return self.load().make_context(*args, **settings)
 
 
 class _Group(TyperGroup):
@@ -58,7 +104,12 @@ class _Group(TyperGroup):
 
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
-        self.commands = _Commands()  # type: ignore[assignment]
+        self.commands = {name: _Command(name, *command) for name, command in _COMMANDS.items()}
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Return the names of the commands that are installed."""
+        commands: dict[str, Any] = dict(self.commands)
+        return [name for name, command in commands.items() if command.is_installed()]
 
     def get_help_option(self, ctx: Any) -> Any:
         """Return the option --help."""
@@ -89,8 +140,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.callback()(_options)
-
-_UsageError: Any = typer.BadParameter.__base__  # click's, of which newer versions of typer have their own
 
 
 def main() -> None:
