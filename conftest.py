@@ -1,8 +1,10 @@
 """What every test may ask for."""
 
+import atexit
 import logging
 import os
 import runpy
+import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -20,6 +22,8 @@ import pytest
 import torch
 from hypothesis import settings
 from PIL import Image
+
+atexit.register(shutil.rmtree, os.environ["YOLO_CONFIG_DIR"], ignore_errors=True)
 
 # The log handler of Ultralytics keeps the stream of the test that imported it; later tests have closed it.
 logging.raiseExceptions = False
