@@ -11,7 +11,9 @@ from safetensors.torch import save_file
 
 from convattn.checkpoints.loading import load_network
 from convattn.errors import InputError
+from convattn.export import export
 from convattn.inference.upscaler import Upscaler
+from convattn.runtimes.exported import load_exported
 from convattn.runtimes.pretrained import from_pretrained
 
 spandrel = pytest.importorskip("spandrel")
@@ -97,6 +99,18 @@ def test_images_of_a_batch_do_not_meet(network: tuple[Any, Path]) -> None:
     x = torch.rand(3, 3, 9, 11)
     alone = torch.cat([spandrel(image) for image in x.split(1)])
     torch.testing.assert_close(spandrel(x), alone)
+
+
+@every("compact", "grayscale")
+def test_exports_take_any_batch_and_size(network: tuple[Any, Path], tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    spandrel = load_network(network[1])
+    export(spandrel, tmp_path / "exported.onnx")
+    exported = load_exported(tmp_path / "exported.onnx")
+    for shape in [(1, 3, 5, 3), (3, 3, 9, 12)]:
+        x = torch.rand(shape)
+        with torch.inference_mode():
+            torch.testing.assert_close(exported(x), spandrel(x), rtol=1e-4, atol=1e-4)
 
 
 @every("span")

@@ -14,6 +14,7 @@ from convattn.checkpoints.key_names import StateDict
 from convattn.checkpoints.state_dict import unwrapped_candidates
 from convattn.errors import InputError, unfit_torchvision
 from convattn.models.memory import measure_bytes_per_pixel
+from convattn.ops.exporting import is_exporting
 
 if TYPE_CHECKING:
     from spandrel import ImageModelDescriptor, ModelDescriptor
@@ -63,9 +64,10 @@ class SpandrelModel(nn.Module):
         """(N, 3, H, W) in [0, 1], any size from 1×1, to (N, 3, scale · H, scale · W), clamped."""
         channels = self._descriptor.input_channels  # where it is 1, each color is an image of its own
         # spandrel pads and crops. It takes one image at a time, and a copy, as some networks overwrite it.
-        images = x.unflatten(1, (-1, channels)).flatten(0, 1).split(1)
-        upscaled = torch.cat([self._descriptor(image.clone()) for image in images])
-        return upscaled.unflatten(0, (len(x), -1)).flatten(1, 2)
+        images = x.reshape(-1, channels, *x.shape[2:])
+        singly = (images,) if is_exporting() else images.split(1)  # an export would keep their number
+        upscaled = torch.cat([self._descriptor(image.clone()) for image in singly])
+        return upscaled.reshape(x.shape[0], -1, *upscaled.shape[2:])
 
 
 def spandrel_network(state_dict: StateDict, name: str) -> SpandrelModel:
