@@ -15,6 +15,8 @@ from convattn.inference.upscaler import Upscaler
 from convattn.models.registry import build
 
 ATEN = torch.ops.aten
+READS = (ATEN._local_scalar_dense.default, ATEN.item.default, ATEN.is_nonzero.default)
+"""Operations that read a value: the last two come undecomposed in inference mode."""
 
 
 class Downloads(TorchDispatchMode):
@@ -27,7 +29,7 @@ class Downloads(TorchDispatchMode):
             return torch.zeros(source.shape, dtype=kwargs.get("dtype") or source.dtype)
         if func is ATEN.copy_.default and args[1].is_meta and not args[0].is_meta:
             return args[0].zero_()
-        if func is ATEN._local_scalar_dense.default and args[0].is_meta:
+        if func in READS and args[0].is_meta:
             return True
         return func(*args, **kwargs)
 
