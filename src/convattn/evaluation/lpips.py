@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from convattn.checkpoints.state_dict import read_state_dict
 from convattn.errors import InputError
 
-__all__ = ["LPIPS", "find_weights", "load_lpips", "read_arrays"]
+__all__ = ["LPIPS", "find_weights", "load_lpips", "read_arrays", "read_heads"]
 
 _SHIFT, _SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
 _STRIDES, _PADDINGS = (4, 1, 1, 1, 1), (2, 2, 1, 1, 1)
@@ -124,12 +124,16 @@ def load_lpips(path: Path | None = None) -> LPIPS:
 def _from_jax(file: Path) -> LPIPS:
     tree = read_arrays(file)
     layers = [tree["AlexNet_0"][f"Conv_{number}"] for number in range(5)]
-    heads = [tree[f"NetLinLayer_{number}"]["Conv_0"]["kernel"] for number in range(5)]
     return LPIPS(
         [_tensor(layer["kernel"]).permute(3, 2, 0, 1).contiguous() for layer in layers],
         [_tensor(layer["bias"]) for layer in layers],
-        [_tensor(head).flatten() for head in heads],
+        read_heads(tree),
     )
+
+
+def read_heads(tree: Any) -> list[Tensor]:
+    """Return how much each channel of the five layers counts, (C,) each, from :func:`read_arrays`."""
+    return [_tensor(tree[f"NetLinLayer_{number}"]["Conv_0"]["kernel"]).flatten() for number in range(5)]
 
 
 def read_arrays(file: Path) -> Any:

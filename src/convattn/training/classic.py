@@ -46,7 +46,7 @@ class Training(L.LightningModule):
         self.average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema_decay))
         self.average.requires_grad_(False)
         self.perceptual = PerceptualLoss(vgg_weights(recipe.vgg)) if recipe.perceptual else None
-        self.lpips = LPIPSLoss(vgg_weights(recipe.vgg), lpips_heads(recipe.vgg)) if recipe.lpips else None
+        self.lpips = LPIPSLoss(lpips_heads(recipe.vgg), vgg_weights(recipe.vgg)) if recipe.lpips else None
         if recipe.compile:
             self.network.compile()
 

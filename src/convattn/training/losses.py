@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from convattn.checkpoints.key_names import StateDict
 from convattn.errors import InputError
-from convattn.evaluation.lpips import read_arrays
+from convattn.evaluation.lpips import read_arrays, read_heads
 
 __all__ = ["LPIPSLoss", "PerceptualLoss", "laplacian_loss", "lpips_heads", "vgg_weights"]
 
@@ -77,11 +77,11 @@ class LPIPSLoss(PerceptualLoss):
     Source: Zhang et al., "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric", CVPR 2018.
 
     Args:
-        weights: State dict of torchvision's VGG16; see :func:`vgg_weights`.
         heads: How much each channel of each of the five layers counts, (C,); see :func:`lpips_heads`.
+        weights: State dict of torchvision's VGG16; see :func:`vgg_weights`.
     """
 
-    def __init__(self, weights: StateDict, heads: Sequence[Tensor]) -> None:
+    def __init__(self, heads: Sequence[Tensor], weights: StateDict) -> None:
         super().__init__(weights)
         for number, head in enumerate(heads):
             self.register_buffer(f"head_{number}", head[:, None, None], persistent=False)
@@ -111,8 +111,7 @@ def lpips_heads(path: str | None) -> list[Tensor]:
         InputError: It is another file.
     """
     try:
-        tree = read_arrays(Path(path or ""))
-        heads = [torch.tensor(tree[f"NetLinLayer_{n}"]["Conv_0"]["kernel"]).flatten() for n in range(5)]
+        heads = read_heads(read_arrays(Path(path or "")))
         if tuple(len(head) for head in heads) != _WIDTHS:
             raise ValueError("the heads are not those of VGG16")
     except Exception as error:  # damaged bytes make a reader raise anything
