@@ -80,23 +80,25 @@ class Row:
 
 def entries(peers: list[str], known: Iterable[str] = ()) -> Iterator[Entry]:
     """Yield bicubic interpolation, the models that ship, the given peers, and those whose keys are known."""
-    named = {"bicubic", *(peer.partition("=")[0] for peer in peers)}
+    bundled, given = {"bicubic"}, set()
     for scale in (2, 3, 4):
         yield Entry("bicubic", scale, Task.classic, None)
     for model in models().values():
         for scale, weights in model.weights.items():
             if weights.availability is Availability.bundled:
-                named.add(model.name)
+                bundled.add(model.name)
                 for each in (scale,) if scale else (2, 3, 4):
                     yield Entry(model.name, each, model.card.task, weights.path)
     for peer in peers:
         name, _, file = peer.partition("=")
         scale = int(load_network(file).scale)  # type: ignore[arg-type]
+        given.add((name, scale))
         yield Entry(name, scale, _task_of_peer(name), Path(file), is_peer=True)
     for key in known:
-        name, scale, _ = key.split(" ")
-        if name not in named:
-            yield Entry(name, int(scale[1:]), _task_of_peer(name), None, is_peer=True, known_key=key)
+        name, factor, _ = key.split(" ")
+        scale = int(factor[1:])
+        if name not in bundled and (name, scale) not in given:
+            yield Entry(name, scale, _task_of_peer(name), None, is_peer=True, known_key=key)
 
 
 def _task_of_peer(name: str) -> Task:
