@@ -105,7 +105,8 @@ def test_batches_of_frames(monkeypatch: pytest.MonkeyPatch) -> None:
         for number in range(5):
             yield Frame(np.zeros((3, 36, 40), np.uint8), number, 1, number)
 
-    monkeypatch.setattr(stages, "prefetch", lambda items: items)  # a dispatch mode holds for one thread
+    # In one thread, as a dispatch mode holds for no other.
+    monkeypatch.setattr(stages, "prefetch", lambda items, depth=2: items)
     encoding, shapes = Encoding(BT709, full=False, depth=8), []
     upscale = upscaler("esc-nano")
 

@@ -31,7 +31,9 @@ def upscale_frames(
     device: torch.device | str,
     segment: int | None = None,
 ) -> Generator[Frame, None, None]:
-    """Yield upscaled frames, while the next ones are upscaled and decoded.
+    """Yield upscaled frames, while the network upscales the next ones and a further thread decodes.
+
+    The caller's thread converts the results, so that the network does not wait for it.
 
     Args:
         frames: Of the original.
@@ -44,16 +46,23 @@ def upscale_frames(
             where an earlier run stopped.
     """
 
-    def groups() -> Generator[list[Frame], None, None]:
-        with closing(prefetch(batches(frames, batch_size, segment))) as decoded, torch.inference_mode():
-            for group in decoded:
-                samples = torch.stack([torch.from_numpy(frame.samples) for frame in group]).to(device)
-                large = encode(upscale(decode(samples))).cpu().numpy()
-                yield [frame._replace(samples=new) for frame, new in zip(group, large, strict=True)]
+    def originals() -> Generator[tuple[list[Frame], Tensor], None, None]:
+        with closing(batches(frames, batch_size, segment)) as groups, torch.inference_mode():
+            for group in groups:
+                samples = torch.stack([torch.from_numpy(frame.samples) for frame in group])
+                yield group, decode(samples.to(device))
 
-    with closing(prefetch(groups())) as ready:
-        for group in ready:
-            yield from group
+    def results() -> Generator[tuple[list[Frame], Tensor], None, None]:
+        with closing(prefetch(originals())) as decoded, torch.inference_mode():
+            for group, small in decoded:
+                yield group, upscale(small)
+
+    with closing(prefetch(results(), depth=1)) as upscaled:
+        for group, large in upscaled:
+            with torch.inference_mode():
+                samples = encode(large).cpu().numpy()
+            for frame, new in zip(group, samples, strict=True):
+                yield frame._replace(samples=new)
 
 
 def with_progress(
