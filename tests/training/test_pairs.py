@@ -101,14 +101,20 @@ def test_unfit_pairs_are_named(
         train(recipe_of(tmp_path / "run"))
 
 
-@pytest.mark.parametrize(
-    "changes", [{"network": "esc-nano-lte"}, {"network": "esc-real", "adversarial": 0.1}]
-)
-def test_pairs_train_networks_of_one_scale(
-    recipe_of: Callable[..., Recipe], tmp_path: Path, changes: dict[str, Any]
-) -> None:
+def test_pairs_train_networks_of_one_scale(recipe_of: Callable[..., Recipe], tmp_path: Path) -> None:
     with pytest.raises(InputError, match="holds pairs, which train networks of one scale"):
-        train(recipe_of(tmp_path / "run", **({"scale": 4, "patch_size": 8} | changes)))
+        train(recipe_of(tmp_path / "run", network="esc-nano-lte", scale=4, patch_size=8))
+
+
+def test_a_discriminator_learns_from_pairs(
+    recipe_of: Callable[..., Recipe], figures: Callable[[Path], dict[str, list[float]]], tmp_path: Path
+) -> None:
+    train(recipe_of(tmp_path / "run", adversarial=0.1, discriminator_channels=4, max_steps=20))
+    logged = figures(tmp_path / "run")
+    assert sum(logged["discriminator"][-5:]) < sum(logged["discriminator"][:5])
+    names = "loss", "pixel", "adversarial", "discriminator"
+    for total, *parts in zip(*(logged[name] for name in names), strict=True):
+        assert total == pytest.approx(sum(parts), rel=1e-4)
 
 
 def test_the_network_learns_the_pairs(

@@ -22,7 +22,6 @@ from convattn.errors import InputError
 from convattn.models.discriminator import adversarial_loss
 from convattn.models.registry import build
 from convattn.training import Training, losses, real_world, train
-from convattn.training.adversarial import AdversarialTraining
 from convattn.training.config import Recipe
 from convattn.training.data import ImageFolder
 from convattn.training.real_world import CropStream, DegradedPairs, RealTraining
@@ -48,9 +47,9 @@ def recipe_of(quick_recipe: MakeRecipe) -> MakeRecipe:
     )
 
 
-def _training(recipe: Recipe, kind: type[RealTraining] = RealTraining) -> RealTraining:
-    images = ImageFolder(recipe.data, smallest=kind.smallest_image(recipe))
-    return kind(recipe, build("esc-nano-real"), images)
+def _training(recipe: Recipe) -> RealTraining:
+    images = ImageFolder(recipe.data, smallest=RealTraining.smallest_image(recipe))
+    return RealTraining(recipe, build("esc-nano-real"), images)
 
 
 def _pairs(recipe: Recipe, first_step: int = 0, rank: int = 0) -> Any:
@@ -153,11 +152,9 @@ def test_a_broken_run_ends_like_an_unbroken_one(
 
 
 @pytest.mark.filterwarnings("ignore:You are trying to `self.log")
-@pytest.mark.parametrize("kind", [RealTraining, AdversarialTraining])
-def test_a_batch_can_be_learnt_by_heart(
-    kind: type[RealTraining], recipe_of: MakeRecipe, tmp_path: Path
-) -> None:
-    training = _training(recipe_of(tmp_path, adversarial=1e-3), kind)
+@pytest.mark.parametrize("adversarial", [0, 1e-3])
+def test_a_batch_can_be_learnt_by_heart(adversarial: float, recipe_of: MakeRecipe, tmp_path: Path) -> None:
+    training = _training(recipe_of(tmp_path, adversarial=adversarial))
     low, high = next(_pairs(training.recipe))
     optimizer = training.configure_optimizers()["optimizer"]
     errors = []
@@ -171,8 +168,8 @@ def test_a_batch_can_be_learnt_by_heart(
 
 @pytest.mark.filterwarnings("ignore:You are trying to `self.log")
 def test_each_network_learns_from_its_own_loss(recipe_of: MakeRecipe, tmp_path: Path) -> None:
-    training = _training(recipe_of(tmp_path, adversarial=0.1), AdversarialTraining)
-    assert isinstance(training, AdversarialTraining)
+    training = _training(recipe_of(tmp_path, adversarial=0.1))
+    assert training.discriminator
     training.discriminator.eval()  # its singular values stay as they are
     low, high = next(_pairs(training.recipe))
     training.loss((low, high)).backward()
@@ -252,7 +249,7 @@ def test_stages_do_not_share_a_run_folder(recipe_of: MakeRecipe, tmp_path: Path)
         ({"patch_size": 13}, "larger than its crop_size of 12"),
         ({"network": "esc-nano-lte", "perceptual": 1.0}, "single points"),
         ({"network": "esc-nano-lte", "lpips": 1.0}, "single points"),
-        ({"network": "esc-nano", "adversarial": 0.1}, "only networks for real-world images"),
+        ({"network": "esc-nano-lte", "adversarial": 1.0}, "single points.* set adversarial=0"),
     ],
 )
 def test_unfit_recipes_are_explained(

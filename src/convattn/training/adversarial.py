@@ -1,49 +1,34 @@
-"""Adversarial training for real-world images (stage 2 of ESC-Real)."""
+"""The losses of adversarial training (stage 2 of ESC-Real)."""
 
-import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from torch import Tensor, nn
 
-from convattn.models.discriminator import Discriminator, adversarial_loss
-from convattn.training.config import Recipe
-from convattn.training.data import ImageFolder
-from convattn.training.real_world import Patches, RealTraining
+from convattn.models.discriminator import adversarial_loss
 
-__all__ = ["AdversarialTraining"]
+__all__ = ["adversarial_losses"]
 
 
-class AdversarialTraining(RealTraining):
-    """Training with a discriminator, besides the absolute error and a perceptual loss.
+def adversarial_losses(
+    discriminator: nn.Module, made: Tensor, target: Tensor, *, weight: float
+) -> dict[str, Tensor]:
+    """Return the losses of a network and of its discriminator, scalars, by name.
 
     One step updates both networks; the discriminator learns from the output before the update, as if it had a
     step of its own. AdamW treats each weight separately, so one optimizer equals the two of the paper.
 
-    Raises:
-        InputError: The perceptual loss has a weight, but its VGG weights are not available.
+    Args:
+        discriminator: Takes (N, 3, H, W) and returns logits.
+        made: Output of the network, (N, 3, H, W) in [0, 1].
+        target: Real images of the same shape.
+        weight: Of the network's loss.
     """
-
-    def __init__(self, recipe: Recipe, network: nn.Module, images: ImageFolder) -> None:
-        super().__init__(recipe, network, images)
-        self.discriminator = Discriminator(recipe.discriminator_channels)
-
-    def trainable_parameters(self) -> Iterator[nn.Parameter]:
-        """Return the parameters of both networks."""
-        return itertools.chain(super().trainable_parameters(), self.discriminator.parameters())
-
-    def loss(self, batch: Patches) -> Tensor:
-        """Return the sum of the network's losses and the discriminator's, a scalar."""
-        low, high = batch
-        made = self.network(low)
-        parts = self.image_losses(made, high)
-        with _frozen(self.discriminator):
-            adversarial = adversarial_loss(self.discriminator(made), real=True)
-        parts["adversarial"] = self.recipe.adversarial * adversarial
-        on_real = adversarial_loss(self.discriminator(high), real=True)
-        on_made = adversarial_loss(self.discriminator(made.detach()), real=False)
-        parts["discriminator"] = on_real + on_made
-        return self.total(parts)
+    with _frozen(discriminator):
+        fooling = adversarial_loss(discriminator(made), real=True)
+    on_real = adversarial_loss(discriminator(target), real=True)
+    on_made = adversarial_loss(discriminator(made.detach()), real=False)
+    return {"adversarial": weight * fooling, "discriminator": on_real + on_made}
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 The other kinds of training are subclasses with other samples, pairs or losses.
 """
 
+import itertools
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,8 @@ from torch.utils.data import DataLoader
 from convattn.checkpoints.loading import save_network
 from convattn.evaluation.protocol import Pair, pairs
 from convattn.images.resize import resize_bicubic
+from convattn.models.discriminator import Discriminator
+from convattn.training.adversarial import adversarial_losses
 from convattn.training.config import Recipe
 from convattn.training.data import ImageFolder, PatchStream, make_pair
 from convattn.training.losses import LPIPSLoss, PerceptualLoss, laplacian_loss, lpips_heads, vgg_weights
@@ -33,6 +36,9 @@ class Training(L.LightningModule):
         recipe: The configuration.
         network: The network, (N, 3, H, W) to (N, 3, scale · H, scale · W).
         images: High-resolution images, at least :meth:`smallest_image` high and wide.
+
+    Raises:
+        InputError: A perceptual loss has a weight, but its VGG weights are not available.
     """
 
     stream_type: ClassVar[type[PatchStream]] = PatchStream
@@ -47,6 +53,7 @@ class Training(L.LightningModule):
         self.average.requires_grad_(False)
         self.perceptual = PerceptualLoss(vgg_weights(recipe.vgg)) if recipe.perceptual else None
         self.lpips = LPIPSLoss(lpips_heads(recipe.vgg), vgg_weights(recipe.vgg)) if recipe.lpips else None
+        self.discriminator = Discriminator(recipe.discriminator_channels) if recipe.adversarial else None
         if recipe.compile:
             self.network.compile()
 
@@ -110,6 +117,8 @@ class Training(L.LightningModule):
             losses["perceptual"] = self.recipe.perceptual * self.perceptual(made, target)
         if self.lpips:
             losses["lpips"] = self.recipe.lpips * self.lpips(made, target)
+        if self.discriminator:
+            losses |= adversarial_losses(self.discriminator, made, target, weight=self.recipe.adversarial)
         return losses
 
     def total(self, losses: dict[str, Tensor]) -> Tensor:
@@ -129,8 +138,9 @@ class Training(L.LightningModule):
         save_network(self.average.module, path, metadata=metadata)
 
     def trainable_parameters(self) -> Iterator[nn.Parameter]:
-        """Return the parameters that the optimizer updates."""
-        return self.network.parameters()
+        """Return the parameters that the optimizer updates: of the network, and of its discriminator."""
+        networks = (self.network, self.discriminator) if self.discriminator else (self.network,)
+        return itertools.chain.from_iterable(network.parameters() for network in networks)
 
     def configure_optimizers(self) -> Any:
         """Return AdamW and its learning-rate schedule."""

@@ -22,6 +22,8 @@ PositiveFloat = Annotated[float, Field(gt=0)]
 Weight = Annotated[float, Field(ge=0)]
 Flag = Annotated[bool, Strict()]
 
+_LOSSES_OF_PATCHES = ("laplacian", "perceptual", "lpips", "adversarial")
+
 
 class Recipe(BaseModel):
     """The configuration of a training run.
@@ -162,15 +164,11 @@ class Recipe(BaseModel):
 
     @model_validator(mode="after")
     def _check_network(self) -> "Recipe":
-        if self.adversarial and self.network not in REAL_NETWORKS:
+        of_patches = [name for name in _LOSSES_OF_PATCHES if getattr(self, name)]
+        if self.network in ARBITRARY_SCALE_NETWORKS and of_patches:
             raise ValueError(
-                f"The recipe trains {self.network} with a discriminator, which only networks for real-world "
-                f"images support; choose {' or '.join(REAL_NETWORKS)}, or set adversarial=0"
-            )
-        if self.network in ARBITRARY_SCALE_NETWORKS and (self.laplacian or self.perceptual or self.lpips):
-            raise ValueError(
-                f"The recipe trains {self.network} on single points, but the Laplacian and the perceptual "
-                "losses need whole patches; set laplacian=0, perceptual=0 and lpips=0"
+                f"The recipe trains {self.network} on single points, but some of its losses need whole "
+                f"patches; set {', '.join(f'{name}=0' for name in of_patches)}"
             )
         if self.network in REAL_NETWORKS and self.patch_size > self.crop_size:
             raise ValueError(

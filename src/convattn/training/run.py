@@ -20,7 +20,6 @@ from convattn.files import replacing
 from convattn.models.esc import ESC
 from convattn.models.registry import ARBITRARY_SCALE_NETWORKS, REAL_NETWORKS, build
 from convattn.training import hardware
-from convattn.training.adversarial import AdversarialTraining
 from convattn.training.arbitrary_scale import ArbitraryScaleTraining
 from convattn.training.callbacks import CHECKPOINT, Bar, Checkpoints, Samples, Validation
 from convattn.training.classic import Training
@@ -93,16 +92,14 @@ def _choose_precision(recipe: Recipe, training: Training, *, resumed: bool) -> t
 
 
 def _training_of(recipe: Recipe) -> type[Training]:
-    """Return the kind of training for the recipe's network, data and losses."""
+    """Return the kind of training for the recipe's network and data."""
     if holds_pairs(recipe.data):
-        if recipe.adversarial or recipe.network in ARBITRARY_SCALE_NETWORKS:
+        if recipe.network in ARBITRARY_SCALE_NETWORKS:
             raise InputError(
-                f"{recipe.data} holds pairs, which train networks of one scale without a discriminator; set "
-                "adversarial=0 or use a folder of high-resolution images."
+                f"{recipe.data} holds pairs, which train networks of one scale; choose one of them, or "
+                "a folder of high-resolution images."
             )
         return PairTraining
-    if recipe.adversarial:
-        return AdversarialTraining
     if recipe.network in ARBITRARY_SCALE_NETWORKS:
         return ArbitraryScaleTraining
     return RealTraining if recipe.network in REAL_NETWORKS else Training
