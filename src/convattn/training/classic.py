@@ -3,7 +3,6 @@
 The other kinds of training are subclasses with other samples, pairs or losses.
 """
 
-import itertools
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -137,16 +136,11 @@ class Training(L.LightningModule):
         metadata = {"steps": self.global_step, "seed": self.recipe.seed}
         save_network(self.average.module, path, metadata=metadata)
 
-    def trainable_parameters(self) -> Iterator[nn.Parameter]:
-        """Return the parameters that the optimizer updates: of the network, and of its discriminator."""
-        networks = (self.network, self.discriminator) if self.discriminator else (self.network,)
-        return itertools.chain.from_iterable(network.parameters() for network in networks)
-
     def configure_optimizers(self) -> Any:
         """Return AdamW and its learning-rate schedule."""
         recipe = self.recipe
         optimizer = torch.optim.AdamW(
-            self.trainable_parameters(),
+            [parameter for parameter in self.parameters() if parameter.requires_grad],
             lr=recipe.learning_rate,
             betas=recipe.betas,
             weight_decay=recipe.weight_decay,
