@@ -30,6 +30,21 @@ def test_help_names_every_command(command: Callable[..., Any]) -> None:
         assert name in ended.out
 
 
+@pytest.mark.parametrize("words", [[], ["upscale"], ["train"], ["models"], ["models", "show"]])
+def test_help_imports_nothing_slow(words: list[str]) -> None:
+    script = f"""
+import sys
+sys.argv[1:] = {[*words, "--help"]}
+from convattn.cli import main
+try:
+    main()
+finally:
+    print(sorted({{"pydantic", "rich", "torch"}} & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.endswith("\n[]\n")
+
+
 def test_the_list_of_commands_has_their_own_first_lines() -> None:
     for command in get_command(app).commands.values():  # type: ignore[attr-defined]
         first, *_ = command.load().help.split("\n\n")
@@ -45,7 +60,7 @@ def test_help_has_a_short_form(command: Callable[..., Any], words: tuple[str, st
 
 def test_help_groups_the_options(command: Callable[..., Any]) -> None:
     ended = command("upscale", "-h")
-    assert ended.out.index("─ Options") < ended.out.index("─ Computation") < ended.out.index("─ Videos")
+    assert ended.out.index("\nOptions:") < ended.out.index("\nComputation:") < ended.out.index("\nVideos:")
 
 
 @pytest.mark.parametrize(("word", "near"), [("upscal", "upscale"), ("trian", "train"), ("doctr", "doctor")])

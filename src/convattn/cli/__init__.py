@@ -8,9 +8,10 @@ from pkgutil import resolve_name
 from typing import Any
 
 import typer
-from typer.core import TyperCommand, TyperGroup
+from typer.core import TyperCommand
 
 from convattn import __version__
+from convattn.cli.options import CommandGroup, GroupedCommand
 from convattn.cli.warnings import shown_warnings
 from convattn.errors import InputError
 
@@ -86,8 +87,8 @@ class _Command(TyperCommand):
             raise InputError(f"`convattn {self.name}` needs convattn-yolo: pip install convattn-yolo.")
         command = resolve_name(self._target)
         if not isinstance(command, typer.Typer):
-            command, function = typer.Typer(add_completion=False), command
-            command.command(self.name)(function)
+            command, function = typer.Typer(add_completion=False, rich_markup_mode=None), command
+            command.command(self.name, cls=GroupedCommand)(function)
         return typer.main.get_command(command)
 
     def is_installed(self) -> bool:
@@ -99,7 +100,7 @@ class _Command(TyperCommand):
         return self.load().make_context(*args, **settings)
 
 
-class _Group(TyperGroup):
+class _Group(CommandGroup):
     """What stands after ``convattn``."""
 
     def __init__(self, **attributes: Any) -> None:
@@ -110,12 +111,6 @@ class _Group(TyperGroup):
         """Return the names of the commands that are installed."""
         commands: dict[str, Any] = dict(self.commands)
         return [name for name, command in commands.items() if command.is_installed()]
-
-    def get_help_option(self, ctx: Any) -> Any:
-        """Return the option --help."""
-        if option := super().get_help_option(ctx):
-            option.default = False  # typer imports pydantic, which takes long, in order to coerce None
-        return option
 
 
 def _print_version(requested: bool) -> None:
@@ -137,6 +132,7 @@ app = typer.Typer(
     cls=_Group,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # rich takes longer to import than all the rest
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.callback()(_options)
