@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -18,6 +19,7 @@ from convattn.inference.devices import autocast
 from convattn.inference.memory_budget import MemoryBudget
 from convattn.layers.execution import Points
 from convattn.models.features import SuperResolutionNetwork
+from convattn.ops.cpu.allocator import empty
 from convattn.progress import Progress, ignore
 
 __all__ = ["upscale"]
@@ -82,7 +84,14 @@ def _allocator(
     in_memory = budget.keeps(feature_maps)
     streams = 2 if channels in (2, 4) else 1
     check_disk((0 if in_memory else feature_maps * streams) + (result if result >= LARGE else 0))
-    return np.empty if in_memory else FileArray
+    return _in_memory if in_memory else FileArray
+
+
+def _in_memory(shape: tuple[int, int, int], dtype: npt.DTypeLike) -> np.ndarray:
+    """As ``np.empty``, in memory that earlier maps have left: fresh pages take longer than the values."""
+    height, width, channels = shape
+    numbers = torch.from_numpy(np.empty(0, dtype)).dtype
+    return empty((1, channels, height, width), numbers)[0].permute(1, 2, 0).numpy()
 
 
 def _channels(

@@ -39,9 +39,9 @@ class Array(Protocol):
 def bytes_of_feature_maps(network: SuperResolutionNetwork, size: tuple[int, int]) -> int:
     """Return how many bytes :func:`upscale` stores at any one time for an image of some height and width.
 
-    These are three feature maps: the one that is read, the one that is written, and the block's shortcut.
+    These are four feature maps: two that are read, one that is written, and the block's shortcut.
     """
-    return 3 * 4 * network.features.dim * math.prod(size)
+    return 4 * 4 * network.features.dim * math.prod(size)
 
 
 def upscale(
@@ -126,24 +126,27 @@ class _InStrips:
     allocate: Callable[[], Array]
     weight: Tensor
     tick: Callable[[], None]
+    overwrites = False  # regions of a stored map are views of it
 
     def __call__(self, layer: Callable[..., Tensor], *inputs: Any, **options: Any) -> LazyImage:
         """A feature map whose regions are computed when read, with the halo that the layer states."""
         names = [*range(len(inputs)), *options]
         arguments = dict(zip(names, (*inputs, *options.values()), strict=True))
         maps = {name: value for name, value in arguments.items() if isinstance(value, LazyImage)}
+        read_once = list(dict.fromkeys(maps.values()))  # a layer may take a map twice, as its residual too
 
         def apply(*regions: Tensor) -> Tensor:
-            values = arguments | dict(zip(maps, regions, strict=True))
+            region_of = dict(zip(read_once, regions, strict=True))
+            values = arguments | {name: region_of[value] for name, value in maps.items()}
             return layer(*(values[name] for name in range(len(inputs))), **{n: values[n] for n in options})
 
         window = getattr(layer, "window_size", 1)
         if not hasattr(layer, "halo_of"):
-            return local(apply, *maps.values(), halo=layer.halo, window=window)  # type: ignore[attr-defined]
+            return local(apply, *read_once, halo=layer.halo, window=window)  # type: ignore[attr-defined]
 
         def read(region: Region) -> Tensor:
-            halo = layer.halo_of(*(x.read(region) for x in maps.values()))
-            return local(apply, *maps.values(), halo=halo, window=window).read(region)
+            halo = layer.halo_of(*(x.read(region) for x in read_once))
+            return local(apply, *read_once, halo=halo, window=window).read(region)
 
         return LazyImage(inputs[0].size, read)
 
@@ -163,7 +166,8 @@ class _InStrips:
         """The average over the image, (1, C, 1, 1) in float64."""
         total = torch.zeros((), dtype=torch.float64)
         for region in self._regions():
-            total = total + x.read(region).sum(3).cpu().double().sum(2)
+            rows = x.read(region).movedim(1, -1).sum(2)  # quicker than with the channels in front
+            total = total + rows.cpu().double().sum(1)
             self.tick()
         return (total[..., None, None] / math.prod(x.size)).to(self.weight.device)
 
@@ -196,6 +200,8 @@ def _to_array(x: Tensor) -> np.ndarray:
 
 class _PassCounter:
     """Counts how often a network passes over the image, without computing anything."""
+
+    overwrites = False
 
     def __init__(self) -> None:
         self.count = 0

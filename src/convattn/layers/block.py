@@ -31,10 +31,10 @@ class ConvAttentionLayer(nn.Module):
     def forward(self, x: Tensor, large_kernel: SharedKernel, *, run: Execution = WHOLE_IMAGE) -> Tensor:
         """(N, C, H, W) and the shared kernel to the same shape."""
         x = run.store(x)
-        features = run(self.ffn, x, norm=self.norm)
+        features = run.store(run(self.ffn, x, norm=self.norm))
         average = run.average(features)
-        # No one else holds the features, unless a hook or a replaced module does.
-        overwrite = can_fuse(*self.ffn.modules(), *self.attention.modules())
+        # No one else holds the features, unless the execution, a hook or a replaced module does.
+        overwrite = run.overwrites and can_fuse(*self.ffn.modules(), *self.attention.modules())
         return run(self.attention, features, large_kernel, average=average, residual=x, overwrite=overwrite)
 
 

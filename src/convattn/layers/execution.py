@@ -51,7 +51,13 @@ class Points(NamedTuple):
 
 
 class Execution(Protocol):
-    """Applies the layers of a network. Feature maps are tensors or what stands for them."""
+    """Applies the layers of a network. Feature maps are tensors or what stands for them.
+
+    Attributes:
+        overwrites: Whether a layer may overwrite a feature map that no other layer reads.
+    """
+
+    overwrites: bool
 
     def __call__(self, layer: Callable[..., Tensor], *inputs: Any, **options: Any) -> Any:
         """Apply a layer to feature maps; arguments that are no feature maps are passed as they are."""
@@ -76,6 +82,8 @@ class Execution(Protocol):
 
 class WholeImage:
     """Calls every layer on whole feature maps (N, C, H, W)."""
+
+    overwrites = True
 
     def __call__(self, layer: Callable[..., Tensor], *inputs: Any, **options: Any) -> Tensor:
         """Return what the layer makes of feature maps (N, C, H, W)."""
