@@ -17,4 +17,4 @@ def to_unit(pixels: Tensor, device: torch.device | None = None) -> Tensor:
 def from_unit(unit: Tensor, dtype: torch.dtype) -> Tensor:
     """Return values in [0, 1], of any shape, as pixel values of a dtype; others are clipped."""
     unit = unit.clamp(0, 1)
-    return (unit * DEPTHS[dtype]).round().to(dtype) if dtype in DEPTHS else unit.to(dtype)
+    return unit.mul_(DEPTHS[dtype]).round_().to(dtype) if dtype in DEPTHS else unit.to(dtype)

@@ -3,19 +3,23 @@
 import glob
 import itertools
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path, PurePath
 
 from convattn.choices import Existing
 from convattn.errors import InputError
 from convattn.files import natural_key, remove_litter
-from convattn.images.io import WRITABLE, check_size, find_images, format_of, read_image, write_image
+from convattn.images.io import WRITABLE, Image, check_size, find_images, format_of, read_image, write_image
 from convattn.inference.animations import becomes_animation, needs_animation
 from convattn.inference.results import Job, check_existing, is_wanted, place_results, suffix_of_images
 from convattn.inference.upscaler import Upscaler
 from convattn.progress import Progress, ignore, share
 
 __all__ = ["plan", "upscale_files", "without_earlier_results"]
+
+_WRITERS = min(4, max(1, (os.cpu_count() or 1) // 2))  # threads that encode results
 
 
 def plan(inputs: Sequence[str], output: str | os.PathLike[str], format: str | None = None) -> list[Job[Path]]:
@@ -85,27 +89,52 @@ def upscale_files(
     for folder in {job.target.parent for job in jobs}:
         _make_folder(folder)
         remove_litter(folder)
-    errors = []
-    for number, job in enumerate(jobs):
+
+    def upscaled(job: Job[Path], progress: Progress) -> Image | None:
+        if not is_wanted(job.target, existing):
+            return None
+        image = read_image(job.source)
+        height, width = image.pixels.shape[:2]
+        check_size(job.target, *upscaler.size_of(height, width))
+        return upscaler(image, progress=progress)
+
+    def write(image: Image, job: Job[Path]) -> None:
+        with _blaming(job):
+            write_image(image, job.target, quality=quality)
+
+    errors: dict[int, InputError] = {}
+    writes: dict[int, Future[None]] = {}
+
+    def finish(number: int) -> None:
         try:
-            _upscale_file(upscaler, job, quality, existing, share(progress, number, len(jobs)))
+            writes.pop(number).result()
         except InputError as error:
-            errors.append(error)
-        except OSError as error:  # a name that is too long even to ask for
-            errors.append(InputError(f"{job.source} cannot be upscaled to {job.target}: {error.strerror}."))
-        progress((number + 1) / len(jobs))
-    return errors
+            errors[number] = error
+
+    with ThreadPoolExecutor(_WRITERS) as writers:  # results are encoded while the next image is upscaled
+        for number, job in enumerate(jobs):
+            if len(writes) == _WRITERS:  # results that wait take memory
+                finish(next(iter(writes)))
+            try:
+                with _blaming(job):
+                    image = upscaled(job, share(progress, number, len(jobs)))
+                if image:
+                    writes[number] = writers.submit(write, image, job)
+            except InputError as error:
+                errors[number] = error
+            progress((number + 1) / len(jobs))
+        for number in list(writes):
+            finish(number)
+    return [errors[number] for number in sorted(errors)]
 
 
-def _upscale_file(
-    upscaler: Upscaler, job: Job[Path], quality: int, existing: str, progress: Progress
-) -> None:
-    if not is_wanted(job.target, existing):
-        return
-    image = read_image(job.source)
-    height, width = image.pixels.shape[:2]
-    check_size(job.target, *upscaler.size_of(height, width))
-    write_image(upscaler(image, progress=progress), job.target, quality=quality)
+@contextmanager
+def _blaming(job: Job[Path]) -> Iterator[None]:
+    """Turn an OSError, as from a name that is too long even to ask for, into an InputError."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"{job.source} cannot be upscaled to {job.target}: {error.strerror}.") from error
 
 
 def _find(inputs: Sequence[str], output: Path) -> list[tuple[Path, Path]]:
