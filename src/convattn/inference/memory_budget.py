@@ -14,7 +14,7 @@ __all__ = ["MemoryBudget"]
 _ALWAYS_WHOLE = 256  # pixels a side; smaller images fit into any memory
 _SHARE_FOR_IMAGES = 0.5
 _SHARE_FOR_STRIPS = 0.25  # of free memory: for stored feature maps, and again for the computed region
-_MOST_FOR_IMAGES = 2**32  # bytes on a CPU, where strips are as quick and take less memory
+_MOST_FOR_IMAGES = 2**32  # bytes on a CPU, where strips take less memory and little longer
 _MOST_FOR_FEATURE_MAPS, _MOST_FOR_REGION = 2**30, 2**28  # bytes on a CPU; more makes it no faster
 
 
