@@ -143,6 +143,26 @@ def test_half_precision_that_overflows_is_computed_again(little_memory: Path) ->
     assert np.array_equal(halves, singles)
 
 
+def test_results_that_cannot_be_written_stop_no_others(upscale: Upscaler, tmp_path: Path) -> None:
+    """Errors come in the order of the images, whether reading or writing failed."""
+    write_image(image(3, np.uint8), tmp_path / "source.png")
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    for name in ("first.png", "last.png"):
+        (tmp_path / name).mkdir()
+    sources = ("source", "broken", "source", "source", "source")
+    targets = ("first", "a", "b", "last", "c")
+    jobs = [
+        Job(tmp_path / f"{source}.png", tmp_path / f"{target}.png")
+        for source, target in zip(sources, targets, strict=True)
+    ]
+    first, second, last = map(str, upscale_files(upscale, jobs, existing="overwrite"))
+    assert "first.png" in first
+    assert "broken.png" in second
+    assert "last.png" in last
+    assert not (tmp_path / "a.png").exists()
+    assert np.array_equal(read_image(tmp_path / "b.png").pixels, read_image(tmp_path / "c.png").pixels)
+
+
 def test_too_small_a_disk_is_an_error_at_once(
     monkeypatch: pytest.MonkeyPatch, upscale: Upscaler, little_memory: Path, tmp_path: Path
 ) -> None:
