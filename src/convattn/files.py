@@ -4,7 +4,7 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import IO
 
 import psutil
@@ -110,7 +110,7 @@ def find_files(folder: str | os.PathLike[str]) -> list[Path]:
     return sorted((path for path in files if path.is_file()), key=natural_key)
 
 
-def natural_key(path: Path) -> list[list[tuple[int, int, str]]]:
+def natural_key(path: PurePath) -> list[list[tuple[int, int, str]]]:
     """Return a sort key by which frame2 comes before frame10."""
     return [[_piece(piece) for piece in re.split(r"(\d+)", part) if piece] for part in path.parts]
 

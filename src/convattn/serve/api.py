@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from pathlib import PurePath
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
@@ -10,6 +11,7 @@ from pydantic import BaseModel, Field
 from starlette.background import BackgroundTask
 
 from convattn import __version__
+from convattn.files import natural_key
 from convattn.serve.archive import stream_zip
 from convattn.serve.events import EventStream, follow, follow_group
 from convattn.serve.job_queue import JobQueue
@@ -279,7 +281,8 @@ _ATTACHMENT = {"Content-Disposition": 'attachment; filename="upscaled.zip"'}
 
 
 def _archive(jobs: Sequence[Job]) -> Any:
-    return stream_zip((job.name, job.result) for job in jobs if job.result)
+    results = [(job.name, job.result) for job in jobs if job.result]  # in the order in which uploads ended
+    return stream_zip(sorted(results, key=lambda named: natural_key(PurePath(named[0].casefold()))))
 
 
 @router.get("/models", summary="Models", responses=_problems())
