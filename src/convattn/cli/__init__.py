@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperCommand
 
 from convattn import __version__
-from convattn.cli.options import CommandGroup, GroupedCommand
+from convattn.cli.options import CommandGroup, GroupedCommand, application
 from convattn.cli.warnings import shown_warnings
 from convattn.errors import InputError
 
@@ -87,7 +87,7 @@ class _Command(TyperCommand):
             raise InputError(f"`convattn {self.name}` needs convattn-yolo: pip install convattn-yolo.")
         command = resolve_name(self._target)
         if not isinstance(command, typer.Typer):
-            command, function = typer.Typer(add_completion=False, rich_markup_mode=None), command
+            command, function = application(), command
             command.command(self.name, cls=GroupedCommand)(function)
         return typer.main.get_command(command)
 
@@ -127,12 +127,10 @@ def _options(
     """Upscale images and videos with ESC networks; train, evaluate and export them."""
 
 
-app = typer.Typer(
+app = application(
     name="convattn",
     cls=_Group,
-    add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode=None,  # rich takes longer to import than all the rest
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.callback()(_options)

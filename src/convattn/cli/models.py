@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from convattn.cli.options import CommandGroup
+from convattn.cli.options import CommandGroup, application
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -13,9 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
-app = typer.Typer(
-    name="models", cls=CommandGroup, add_completion=False, rich_markup_mode=None, invoke_without_command=True
-)
+app = application(name="models", cls=CommandGroup, invoke_without_command=True)
 
 _FULL_WIDTH = 150  # columns that the whole table needs
 _Names = Annotated[list[str], typer.Argument(metavar="NAME", help="Names that `convattn models` lists.")]

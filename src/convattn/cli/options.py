@@ -12,7 +12,10 @@ from typer.core import TyperCommand, TyperGroup
 
 from convattn.choices import Precision
 
-__all__ = ["CommandGroup", "Device", "GroupedCommand", "Precisions", "with_groups"]
+__all__ = ["CommandGroup", "Device", "GroupedCommand", "Precisions", "application", "with_groups"]
+
+application = functools.partial(typer.Typer, add_completion=False, rich_markup_mode=None)
+"""A typer application with plain help: rich takes longer to import than all the rest."""
 
 Device = Annotated[str, typer.Option(metavar="auto|cpu|cuda|mps", help="auto takes a GPU if there is one.")]
 Precisions = Annotated[Precision, typer.Option(help="auto is fp16 on CUDA and fp32 elsewhere.")]
