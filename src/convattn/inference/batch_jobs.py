@@ -3,6 +3,7 @@
 import glob
 import itertools
 import os
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -90,13 +91,13 @@ def upscale_files(
         _make_folder(folder)
         remove_litter(folder)
 
-    def upscaled(job: Job[Path], progress: Progress) -> Image | None:
+    def read(job: Job[Path]) -> Image | None:
         if not is_wanted(job.target, existing):
             return None
         image = read_image(job.source)
         height, width = image.pixels.shape[:2]
         check_size(job.target, *upscaler.size_of(height, width))
-        return upscaler(image, progress=progress)
+        return image
 
     def write(image: Image, job: Job[Path]) -> None:
         with _blaming(job):
@@ -111,15 +112,19 @@ def upscale_files(
         except InputError as error:
             errors[number] = error
 
-    with ThreadPoolExecutor(_WRITERS) as writers:  # results are encoded while the next image is upscaled
+    # While an image is upscaled, the next is read and results before it are encoded.
+    with ThreadPoolExecutor(1 + _WRITERS) as threads:
+        reads = deque(threads.submit(read, job) for job in jobs[:1])
         for number, job in enumerate(jobs):
+            reads.extend(threads.submit(read, following) for following in jobs[number + 1 : number + 2])
             if len(writes) == _WRITERS:  # results that wait take memory
                 finish(next(iter(writes)))
             try:
                 with _blaming(job):
-                    image = upscaled(job, share(progress, number, len(jobs)))
-                if image:
-                    writes[number] = writers.submit(write, image, job)
+                    image = reads.popleft().result()
+                    result = image and upscaler(image, progress=share(progress, number, len(jobs)))
+                if result:
+                    writes[number] = threads.submit(write, result, job)
             except InputError as error:
                 errors[number] = error
             progress((number + 1) / len(jobs))
