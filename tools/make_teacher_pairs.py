@@ -5,6 +5,10 @@
 A third of the low-resolution images are degraded as in the training of Real-ESRGAN, a third are shrunken and
 mildly compressed, and a third are clean. The same command resumes where it was interrupted, and adds pairs
 where the count has grown. ``convattn train esc-small-real data=PAIRS`` learns from them.
+
+For a classic network, ``--clean`` makes clean images only, and pairs each with the photograph as well:
+
+    python tools/make_teacher_pairs.py PHOTOS PAIRS --teacher DAT_light_x4.pth --clean --side 128 --count 319
 """
 
 import argparse
@@ -45,15 +49,17 @@ def degraded(image: Tensor, scale: int, generator: Generator) -> Tensor:
 KINDS: tuple[Make, ...] = (degraded, mild, clean)
 
 
-def low_resolution(paths: list[Path], number: int, side: int, scale: int) -> Tensor:
-    """Make the low-resolution image of a number, ``uint8`` (1, 3, side, side)."""
+def crop(paths: list[Path], number: int, side: int) -> Tensor:
+    """Cut the part of a photograph that belongs to a number, ``uint8`` (1, 3, side, side)."""
     random = np.random.default_rng(number)
     image = read_rgb(paths[int(random.integers(len(paths)))])
-    large = side * scale
-    top, left = (int(random.integers(length - large + 1)) for length in image.shape[1:])
-    crop = image[None, :, top : top + large, left : left + large] / 255
-    make = KINDS[number % len(KINDS)]
-    return from_unit(make(crop, scale, Generator().manual_seed(number)), torch.uint8)
+    top, left = (int(random.integers(length - side + 1)) for length in image.shape[1:])
+    return image[None, :, top : top + side, left : left + side]
+
+
+def low_resolution(photo: Tensor, make: Make, number: int, scale: int) -> Tensor:
+    """Make the low-resolution image of ``uint8`` (1, 3, H, W), ``uint8`` too."""
+    return from_unit(make(photo / 255, scale, Generator().manual_seed(number)), torch.uint8)
 
 
 @torch.inference_mode()
@@ -80,17 +86,27 @@ def main() -> None:
     parser.add_argument("--teacher", required=True, help="file of the larger network")
     parser.add_argument("--count", type=int, default=900)
     parser.add_argument("--side", type=int, default=96, help="of the low-resolution images in pixels")
+    parser.add_argument(
+        "--clean", action="store_true", help="clean images only, in a second pair with the photo"
+    )
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     teacher = load_network(options.teacher).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     paths = find_images(options.photos)
+    kinds = (clean,) if options.clean else KINDS
     for number in track(range(options.count), "Pairs"):
         target = options.pairs / "HR" / f"{number:05d}.png"
-        if not target.exists():
-            low = low_resolution(paths, number, options.side, teacher.scale)
-            save(low, options.pairs / "LR" / target.name)
-            save(imitate(teacher, low), target)
+        if target.exists():
+            continue
+        photo = crop(paths, number, options.side * teacher.scale)
+        low = low_resolution(photo, kinds[number % len(kinds)], number, teacher.scale)
+        made = {target.name: imitate(teacher, low)}
+        if options.clean:
+            made = {f"{target.stem}-photo.png": photo} | made
+        for name, high in made.items():
+            save(low, options.pairs / "LR" / name)
+            save(high, options.pairs / "HR" / name)
 
 
 if __name__ == "__main__":
