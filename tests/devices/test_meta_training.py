@@ -12,7 +12,9 @@ from convattn.training.config import Recipe
 
 @pytest.mark.parametrize("name", ["esc-nano", "esc-light"])
 def test_a_training_step_with_its_pairs_and_optimizer(name: str) -> None:
-    recipe = Recipe(network=name, scale=2, data="unused", max_steps=1, laplacian=0.1, patch_size=16)
+    recipe = Recipe(
+        network=name, scale=2, data="unused", max_steps=1, frequency=0.1, laplacian=0.1, patch_size=16
+    )
     training = Training(recipe, build(name, 2), images=None).to("meta")
     low, high = training.make_pair(torch.empty(2, 3, 40, 40, dtype=torch.uint8, device="meta"))
     losses = training.image_losses(training.network(low), high)

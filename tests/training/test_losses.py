@@ -11,7 +11,14 @@ from torch import nn
 
 from convattn.errors import InputError
 from convattn.training import losses
-from convattn.training.losses import LPIPSLoss, PerceptualLoss, laplacian_loss, lpips_heads, vgg_weights
+from convattn.training.losses import (
+    LPIPSLoss,
+    PerceptualLoss,
+    frequency_loss,
+    laplacian_loss,
+    lpips_heads,
+    vgg_weights,
+)
 
 LAYOUTS = {
     16: "64 64 M 128 128 M 256 256 256 M 512 512 512 M 512 512 512 M",
@@ -108,6 +115,20 @@ def test_the_laplacian_loss_is_that_of_second_derivatives() -> None:
     kernel = torch.tensor([[0.0, -1, 0], [-1, 4, -1], [0, -1, 0]]).expand(3, 1, 3, 3)
     made, expected = (F.conv2d(x, kernel, groups=3) for x in (images, targets))
     torch.testing.assert_close(laplacian_loss(images, targets), F.l1_loss(made, expected))
+
+
+def test_the_frequency_loss_is_that_of_fourier_coefficients() -> None:
+    images, targets = torch.rand(2, 2, 3, 6, 5, dtype=torch.float64)
+    rows, columns = (
+        torch.exp(-2j * torch.pi * torch.outer(torch.arange(n), torch.arange(n)) / n).to(torch.complex128)
+        for n in (6, 5)
+    )
+    made, expected = ((rows @ x.to(torch.complex128) @ columns)[..., :3] for x in (images, targets))
+    difference = made - expected
+    loss = (difference.real.abs() + difference.imag.abs()).mean() / 2
+    torch.testing.assert_close(frequency_loss(images, targets), loss.float(), rtol=1e-4, atol=0)
+    halves = [x.bfloat16() for x in (images, targets)]
+    assert frequency_loss(*halves).item() == pytest.approx(loss.item(), rel=0.02)
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,14 @@ from convattn.models.discriminator import Discriminator
 from convattn.training.adversarial import adversarial_losses
 from convattn.training.config import Recipe
 from convattn.training.data import ImageFolder, PatchStream, make_pair
-from convattn.training.losses import LPIPSLoss, PerceptualLoss, laplacian_loss, lpips_heads, vgg_weights
+from convattn.training.losses import (
+    LPIPSLoss,
+    PerceptualLoss,
+    frequency_loss,
+    laplacian_loss,
+    lpips_heads,
+    vgg_weights,
+)
 
 __all__ = ["Training"]
 
@@ -110,6 +117,8 @@ class Training(L.LightningModule):
             target: The images that it should be, of the same shape.
         """
         losses = {"pixel": F.l1_loss(made, target)}
+        if self.recipe.frequency:
+            losses["frequency"] = self.recipe.frequency * frequency_loss(made, target)
         if self.recipe.laplacian:
             losses["laplacian"] = self.recipe.laplacian * laplacian_loss(made, target)
         if self.perceptual:

@@ -22,7 +22,7 @@ PositiveFloat = Annotated[float, Field(gt=0)]
 Weight = Annotated[float, Field(ge=0)]
 Flag = Annotated[bool, Strict()]
 
-_LOSSES_OF_PATCHES = ("laplacian", "perceptual", "lpips", "adversarial")
+_LOSSES_OF_PATCHES = ("frequency", "laplacian", "perceptual", "lpips", "adversarial")
 
 
 class Recipe(BaseModel):
@@ -46,6 +46,7 @@ class Recipe(BaseModel):
         learning_rate: Peak learning rate of AdamW.
         betas: Betas of AdamW.
         weight_decay: Weight decay of AdamW.
+        frequency: Weight of the loss of Fourier coefficients.
         laplacian: Weight of the loss of second derivatives, which sharpens edges.
         perceptual: Weight of the perceptual loss.
         lpips: Weight of LPIPS, a perceptual loss that was fitted to the judgment of people.
@@ -101,6 +102,7 @@ class Recipe(BaseModel):
     learning_rate: PositiveFloat = 5e-4
     betas: tuple[PositiveFloat, PositiveFloat] = (0.9, 0.9)
     weight_decay: Weight = 0.0
+    frequency: Weight = 0.0
     laplacian: Weight = 0.0
     perceptual: Weight = 0.0
     lpips: Weight = 0.0

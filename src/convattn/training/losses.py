@@ -1,4 +1,4 @@
-"""Losses besides the absolute error: the Laplacian, the perceptual loss and LPIPS."""
+"""Losses besides the absolute error: of frequencies and second derivatives, the perceptual loss and LPIPS."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,12 +11,28 @@ from convattn.checkpoints.key_names import StateDict
 from convattn.errors import InputError
 from convattn.evaluation.lpips import read_arrays, read_heads
 
-__all__ = ["LPIPSLoss", "PerceptualLoss", "laplacian_loss", "lpips_heads", "vgg_weights"]
+__all__ = [
+    "LPIPSLoss",
+    "PerceptualLoss",
+    "frequency_loss",
+    "laplacian_loss",
+    "lpips_heads",
+    "vgg_weights",
+]
 
 _WIDTHS = (64, 128, 256, 512, 512)  # channels of the stages
 _DEPTHS = {13: (2, 2, 3, 3, 3), 16: (2, 2, 4, 4, 4)}  # convolutions per stage of VGG16 and VGG19, by number
 _LAYER_WEIGHTS = (0.1, 0.1, 1.0, 1.0, 1.0)  # of each stage's last convolution
 _MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of the images of ImageNet
+
+
+def frequency_loss(images: Tensor, targets: Tensor) -> Tensor:
+    """Return the mean absolute difference of the Fourier coefficients of (N, C, H, W), of both their parts.
+
+    Source: Cho et al., "Rethinking Coarse-to-Fine Approach in Single Image Deblurring", ICCV 2021.
+    """
+    difference = torch.fft.rfft2((images - targets).float())  # the transform is linear
+    return torch.view_as_real(difference).abs().mean()
 
 
 def laplacian_loss(images: Tensor, targets: Tensor) -> Tensor:
