@@ -231,13 +231,14 @@ def plot(rows: dict[Entry, Row]) -> None:
     from matplotlib import pyplot
 
     pyplot.rcParams["svg.hashsalt"] = "convattn"
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(10, 4), layout="constrained")
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(10, 5), layout="constrained")
     for entry, row in rows.items():
         if entry.scale != 4:
             continue
         is_ours = bool(entry.file) and not entry.is_peer
         style: dict[str, Any] = dict(marker="o", color="C0" if is_ours else "0.5")
-        label: dict[str, Any] = dict(xytext=(6, -12 if is_ours else 4), textcoords="offset points")
+        label: dict[str, Any] = dict(va="center", textcoords="offset points", fontsize=9)
+        label |= dict(xytext=(-6, 0), ha="right") if entry.is_peer else dict(xytext=(6, 0))
         points = []
         if "B100" in row.scores:
             points.append((left, row.scores["B100"][0]))
@@ -245,7 +246,7 @@ def plot(rows: dict[Entry, Row]) -> None:
             points.append((right, row.lpips))
         for axes, value in points:
             axes.plot(row.milliseconds, value, **style)
-            axes.annotate(entry.name, (row.milliseconds, value), fontsize=9, **label)
+            axes.annotate(entry.name, (row.milliseconds, value), **label)
     left.set(title="Clean images, ×4", ylabel="PSNR-Y on B100 (dB)")
     right.set(title="Real-world images, ×4", ylabel="LPIPS, lower is better")
     right.invert_yaxis()
