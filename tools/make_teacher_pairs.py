@@ -70,10 +70,10 @@ def imitate(teacher: nn.Module, low: Tensor) -> Tensor:
         return from_unit(teacher(low / 255).float(), torch.uint8)
 
 
-def save(pixels: Tensor, path: Path) -> None:
-    """Write ``uint8`` (1, 3, H, W) as a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_image(Image(pixels[0].movedim(0, -1).contiguous().numpy()), path)
+def save_pair(low: Tensor, high: Tensor, pairs: Path, name: str) -> None:
+    """Write ``uint8`` (1, 3, h, w) and (1, 3, H, W) as the files of a pair."""
+    for folder, pixels in (("LR", low), ("HR", high)):
+        write_image(Image(pixels[0].movedim(0, -1).contiguous().numpy()), pairs / folder / name)
 
 
 def main() -> None:
@@ -101,12 +101,9 @@ def main() -> None:
             continue
         photo = crop(paths, number, options.side * teacher.scale)
         low = low_resolution(photo, kinds[number % len(kinds)], number, teacher.scale)
-        made = {target.name: imitate(teacher, low)}
         if options.clean:
-            made = {f"{target.stem}-photo.png": photo} | made
-        for name, high in made.items():
-            save(low, options.pairs / "LR" / name)
-            save(high, options.pairs / "HR" / name)
+            save_pair(low, photo, options.pairs, f"{target.stem}-photo.png")
+        save_pair(low, imitate(teacher, low), options.pairs, target.name)
 
 
 if __name__ == "__main__":

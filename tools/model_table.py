@@ -141,14 +141,11 @@ def measure(entry: Entry, benchmarks: Path, known: dict[str, Row]) -> Row:
 
 
 def measure_on_degraded(entry: Entry, row: Row, degraded: list[Pair], lpips: LPIPS) -> None:
-    """Bring the real-world scores of a row up to date."""
-    digest = hashlib.sha256(b"".join(pair.low.numpy().tobytes() for pair in degraded)).hexdigest()[:16]
-    if row.degraded == digest:
-        return
+    """Add the real-world scores of an entry to its row."""
     if entry.known_key:
         sys.exit(f"{entry.name} was measured on other degraded images; give --peer {entry.name}=FILE.")
     (mean,) = mean_scores(evaluate(entry.method(), degraded, 4, lpips))
-    row.lpips, row.scores["real-world"], row.degraded = mean.lpips, (mean.psnr, mean.ssim), digest
+    row.lpips, row.scores["real-world"] = mean.lpips, (mean.psnr, mean.ssim)
 
 
 def measure_cost(entry: Entry, candidate: Candidate, parameters: int) -> Row:
@@ -242,7 +239,7 @@ def plot(rows: dict[Entry, Row]) -> None:
         points = []
         if "B100" in row.scores:
             points.append((left, row.scores["B100"][0]))
-        if row.lpips is not None and (entry.task is Task.real_world or entry.name == "bicubic"):
+        if row.lpips is not None and entry.name != "esc-nano":
             points.append((right, row.lpips))
         for axes, value in points:
             axes.plot(row.milliseconds, value, **style)
@@ -277,6 +274,13 @@ def read_results() -> dict[str, Row]:
     return {key: Row(**row) for key, row in json.loads(RESULTS.read_text(encoding="utf-8")).items()}
 
 
+def write_results(rows: dict[str, Row]) -> None:
+    """Keep measurements for later runs."""
+    text = json.dumps({key: asdict(row) for key, row in rows.items()}, indent=1) + "\n"
+    with replacing(RESULTS) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
 def main() -> None:
     """Measure what is new and write the page."""
     parser = argparse.ArgumentParser(
@@ -289,18 +293,17 @@ def main() -> None:
     torch.set_num_threads(1)
     lpips, known, rows = load_lpips(options.lpips), read_results(), {}
     degraded = list(real_pairs(options.benchmarks))
+    digest = hashlib.sha256(b"".join(pair.low.numpy().tobytes() for pair in degraded)).hexdigest()[:16]
     for entry in list(entries(options.peer, known)):
         if entry.key not in known:
             known[entry.key] = measure(entry, options.benchmarks, known)
         row = rows[entry] = known[entry.key]
-        if entry.is_in_real_table:
+        if entry.is_in_real_table and row.degraded != digest:
             measure_on_degraded(entry, row, degraded, lpips)
+            row.degraded = digest
         print(entry.key, row, flush=True)
-        with replacing(RESULTS) as temporary:
-            temporary.write_text(json.dumps({k: asdict(r) for k, r in known.items()}, indent=1) + "\n")
-    kept = {entry.key: asdict(row) for entry, row in rows.items()}
-    with replacing(RESULTS) as temporary:
-        temporary.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+        write_results(known)
+    write_results({entry.key: row for entry, row in rows.items()})
     write_page({"classic": classic_table(rows), "real": real_table(rows), "cards": list(cards())})
     plot(rows)
 
